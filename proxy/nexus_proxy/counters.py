@@ -1,0 +1,60 @@
+"""Plain integers that the hot path increments and the Prometheus collector reads at scrape time.
+
+No locks and no metric objects: everything runs on one event loop, and a scrape only reads.
+"""
+
+from __future__ import annotations
+
+
+class Counters:
+    """Counts since the start of the process; `active_*` are gauges.
+
+    `requests` is keyed by (endpoint path, status sent to the client); 499 means that the client
+    left first. `exclusions` is keyed by reconciler name, `attempts` by outcome name.
+    """
+
+    __slots__ = (
+        "active_downstreams",
+        "active_streams",
+        "attempts",
+        "bytes_received",
+        "bytes_sent",
+        "client_gone",
+        "decisions",
+        "exclusions",
+        "fallbacks",
+        "last_resorts",
+        "probes",
+        "reports_failed",
+        "reports_sent",
+        "requests",
+        "retries",
+        "retries_refused",
+        "upstream_connects",
+        "watch_restarts",
+    )
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, int], int] = {}
+        self.attempts: dict[str, int] = {}
+        self.exclusions: dict[str, int] = {}
+        self.decisions = 0
+        self.retries = 0
+        self.retries_refused = 0
+        self.fallbacks = 0
+        self.probes = 0
+        self.last_resorts = 0
+        self.client_gone = 0
+        self.upstream_connects = 0
+        self.active_downstreams = 0
+        self.active_streams = 0
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.reports_sent = 0
+        self.reports_failed = 0
+        self.watch_restarts = 0
+
+    def request(self, endpoint: str, status: int) -> None:
+        """Count one finished request."""
+        key = (endpoint, status)
+        self.requests[key] = self.requests.get(key, 0) + 1

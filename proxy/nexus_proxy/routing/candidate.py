@@ -1,0 +1,218 @@
+"""The live objects of routing: a backend as this proxy uses it, and one (backend, model) that may
+serve a request.
+
+`Backend` and `Candidate` are the same objects for as long as their LLMBackend exists: a rebuilt
+routing table replaces their settings, never their counters, pools or rests. Nothing here decides
+anything.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nexus_proxy.routing.request import Endpoint
+
+if TYPE_CHECKING:
+    import ssl
+
+    from nexus_quality.monitor import Subject
+
+EWMA_WEIGHT = 0.2
+DEFAULT_REST_SECONDS = 5.0
+MAX_REST_SECONDS = 60.0
+REST_JITTER = 0.1
+
+CREDENTIAL_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a backend listens.
+
+    `authority` is the value of the Host header; `base_path` the prefix of the URL without `/v1`
+    (`b""` or `b"/prefix"`); `paths` the complete request target per endpoint, which is what goes on
+    the wire (Google's OpenAI-compatible API has no `/v1`). `tls` is None for plain HTTP;
+    `server_name` is the name sent and checked.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authority: bytes
+    base_path: bytes
+    paths: Mapping[Endpoint, bytes]
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The timeouts of a backend, in seconds."""
+
+    connect: float = 5.0
+    first_token: float = 120.0
+    idle: float = 60.0
+    response: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What happens to credentials on the way to a backend.
+
+    `mode` is `None`, `Secret` or `PassThrough`. `header_line` is sent as it is (`b"authorization:
+    Bearer …\r\n"`, `b""` for none); `strip` are the lower-case names of client headers that must
+    not be forwarded.
+    """
+
+    mode: str = "None"
+    header_line: bytes = b""
+    strip: frozenset[bytes] = CREDENTIAL_HEADERS
+
+    def __repr__(self) -> str:
+        return f"Credentials(mode={self.mode!r})"  # never the key
+
+
+class Backend:
+    """One LLMBackend as this proxy uses it, from its first sight to its deletion (one object per
+    UID).
+
+    `in_flight` counts requests that this proxy has there now; `latency_ms` is the EWMA of the time
+    to the first response byte of successful streams, 0 until something is known; `requests` the
+    attempts begun. `pool` belongs to the byte path. `changed` is told of every change that moves a
+    score.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_in_flight",
+        "answer_headers",
+        "credentials",
+        "latency_ms",
+        "max_concurrency",
+        "name",
+        "namespace",
+        "origin",
+        "pool",
+        "requests",
+        "timeouts",
+        "uid",
+    )
+
+    def __init__(
+        self,
+        uid: str,
+        namespace: str,
+        name: str,
+        *,
+        origin: Origin,
+        timeouts: Timeouts | None = None,
+        credentials: Credentials | None = None,
+        answer_headers: bytes = b"",
+        max_concurrency: int | None = None,
+        latency_ms: float = 0.0,
+        changed: Callable[[Backend], None] = lambda _backend: None,
+    ) -> None:
+        self.uid = uid
+        self.namespace = namespace
+        self.name = name
+        self.origin = origin
+        self.timeouts = timeouts or Timeouts()
+        self.credentials = credentials or Credentials()
+        self.answer_headers = answer_headers
+        self.max_concurrency = max_concurrency
+        self.latency_ms = latency_ms
+        self.requests = 0
+        self.pool: Any = None
+        self._in_flight = 0
+        self._changed = changed
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    @in_flight.setter
+    def in_flight(self, value: int) -> None:
+        if value > self._in_flight:
+            self.requests += 1
+        self._in_flight = value
+        self._changed(self)
+
+    @property
+    def id(self) -> str:
+        """`namespace/name`, as in metrics and statistics."""
+        return f"{self.namespace}/{self.name}"
+
+    def observe_latency(self, ms: float) -> None:
+        """Fold in one time to first response byte, in milliseconds."""
+        known = self.latency_ms
+        self.latency_ms = known + EWMA_WEIGHT * (ms - known) if known else ms
+        self._changed(self)
+
+    def touch(self) -> None:
+        """Say that something about this backend changed."""
+        self._changed(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a (backend, model) is by its configuration and last known status, as the pipeline reads
+    it.
+
+    `capabilities` None means unknown, which is neutral; so does `context_length` None. `obstacle`
+    is a `(reason, suggested action)` that keeps the backend out whatever the request (a missing
+    key, say).
+    """
+
+    zone: str = "Restricted"
+    tier: int = 1
+    priority: int = 50
+    capabilities: frozenset[str] | None = None
+    context_length: int | None = None
+    priced: bool = True
+    suspended: bool = False
+    unhealthy: tuple[str, str] | None = None
+    obstacle: tuple[str, str] | None = None
+    owned_by: str = ""
+
+
+class Candidate:
+    """One (backend, model) that may serve a request; the same object for as long as both exist.
+
+    `upstream_model` is the name to send where it differs from `model` (None: they are the same).
+    """
+
+    __slots__ = ("backend", "model", "resting_until", "subject", "traits", "upstream_model")
+
+    def __init__(
+        self,
+        backend: Backend,
+        model: str,
+        *,
+        subject: Subject,
+        upstream_model: str | None = None,
+        traits: Traits | None = None,
+    ) -> None:
+        self.backend = backend
+        self.model = model
+        self.subject = subject
+        self.upstream_model = upstream_model
+        self.traits = traits or Traits()
+        self.resting_until = 0.0
+
+    def rest(
+        self,
+        now: float,
+        retry_after: float | None,
+        *,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        """Send nothing here for a while: the backend answered 429, or 503 with Retry-After
+        (`retry_after` seconds).
+        """
+        asked = DEFAULT_REST_SECONDS if retry_after is None else max(0.0, retry_after)
+        seconds = min(asked, MAX_REST_SECONDS) * (1 + REST_JITTER * random())
+        self.resting_until = max(self.resting_until, now + seconds)
+        self.backend.touch()

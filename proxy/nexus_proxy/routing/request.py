@@ -1,0 +1,215 @@
+"""What routing needs to know about a request, read from its body without decoding the rest.
+
+`analyze` decodes the few fields that decide where a request may go (msgspec skips everything else)
+and never copies or changes the body. It does not validate the request: what a backend would refuse,
+the backend refuses. It is not the place for headers (the byte path hands over the two that matter)
+nor for the choice of a backend.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from nexus_proxy.routing.router import Choice
+
+VISION = 1
+TOOLS = 2
+JSON = 4
+EMBEDDINGS = 8
+CAPABILITY_NAMES = {VISION: "vision", TOOLS: "tools", JSON: "json", EMBEDDINGS: "embeddings"}
+
+
+class Endpoint(enum.Enum):
+    """The OpenAI endpoints that carry a model call; the value is the path clients use."""
+
+    CHAT = "/v1/chat/completions"
+    COMPLETIONS = "/v1/completions"
+    EMBEDDINGS = "/v1/embeddings"
+    RESPONSES = "/v1/responses"
+
+    @property
+    def path(self) -> str:
+        return self.value
+
+
+ENDPOINTS: dict[bytes, Endpoint] = {e.value.encode(): e for e in Endpoint}
+
+
+class BadRequest(Exception):  # noqa: N818 (the name of the HTTP status)
+    """The request cannot be routed as it stands: HTTP 400, OpenAI error envelope."""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class Call:
+    """One client request on its way: what was asked, what it needs, what has been tried.
+
+    `needs` is a bit set of VISION, TOOLS, JSON and EMBEDDINGS. `tried` holds one `(choice, outcome
+    text)` per attempt that failed, oldest first; only the byte path appends to it.
+    """
+
+    __slots__ = (
+        "body",
+        "endpoint",
+        "flexible",
+        "high_priority",
+        "model",
+        "needs",
+        "stream",
+        "tried",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        *,
+        stream: bool = False,
+        body: bytes = b"",
+        needs: int = 0,
+        flexible: bool = False,
+        high_priority: bool = False,
+    ) -> None:
+        self.endpoint = endpoint
+        self.model = model
+        self.stream = stream
+        self.body = body
+        self.needs = needs
+        self.flexible = flexible
+        self.high_priority = high_priority
+        self.tried: list[tuple[Choice, str]] = []
+
+    def estimated_tokens(self) -> int:
+        """Tokens the context must hold: a quarter of the prompt's text, plus the output asked for.
+
+        Reads the body again, so it is asked for only where a candidate has a `contextLength`.
+        """
+        fields = _decode_any(self.body)
+        prompt = sum(text_bytes(fields.get(name)) for name in ("messages", "input", "prompt"))
+        outputs = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+        asked = next((v for v in map(fields.get, outputs) if type(v) is int and v > 0), 0)
+        return prompt // 4 + asked
+
+
+def text_bytes(value: object) -> int:
+    """UTF-8 bytes of all text in a prompt: a string, or messages and parts at any depth; images
+    count nothing.
+    """
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, list):
+        return sum(map(text_bytes, value))
+    if isinstance(value, dict):
+        return text_bytes(value.get("content")) + text_bytes(value.get("text"))
+    return 0
+
+
+class _Body(msgspec.Struct):
+    model: Any = None
+    stream: Any = None
+    tools: msgspec.Raw = msgspec.Raw(b"")
+    response_format: Any = None
+    text: Any = None
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _ChatBody(_Body):
+    messages: list[_Message] = []
+    input: list[_Message] | str = []
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_chat = msgspec.json.Decoder(_ChatBody).decode
+_decode_any = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_parts = msgspec.json.Decoder(list[dict[str, Any]]).decode
+
+# Up to here a search for the word beats looking at every message; beyond, the search costs as much
+# as the decoding.
+_SEARCHED_BYTES = 16 * 1024
+_IMAGE_WORDS = {Endpoint.CHAT: b'"image_url"', Endpoint.RESPONSES: b'"input_image"'}
+_IMAGE_PARTS = frozenset(("image_url", "input_image"))
+_JSON_FORMATS = frozenset(("json_object", "json_schema"))
+
+
+def analyze(
+    endpoint: Endpoint, body: bytes, *, flexible: bool = False, high_priority: bool = False
+) -> Call:
+    """The `Call` of a request body.
+
+    `flexible` is the presence of `X-Nexus-Flexible: true`, `high_priority` of `X-Nexus-Priority:
+    high`. Raises `BadRequest` when the body is no JSON object or names no model.
+    """
+    word = _IMAGE_WORDS.get(endpoint)
+    maybe_images = word is not None and (len(body) > _SEARCHED_BYTES or word in body)
+    try:
+        fields = _fields(body, messages=maybe_images)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"the body must be a JSON object: {error}") from None
+    model = fields.model
+    if not isinstance(model, str) or not model:
+        raise BadRequest("model must be a non-empty string: name the model to use", param="model")
+    needs = EMBEDDINGS if endpoint is Endpoint.EMBEDDINGS else 0
+    if fields.tools and _has_items(fields.tools):
+        needs |= TOOLS
+    if _wants_json(fields):
+        needs |= JSON
+    if type(fields) is _ChatBody and _has_images(fields):
+        needs |= VISION
+    return Call(
+        endpoint,
+        model,
+        stream=fields.stream is True,
+        body=body,
+        needs=needs,
+        flexible=flexible,
+        high_priority=high_priority,
+    )
+
+
+def _fields(body: bytes, *, messages: bool) -> _Body:
+    if messages:
+        try:
+            return _decode_chat(body)
+        except msgspec.ValidationError:
+            pass  # messages of a shape of their own: for the backend to judge
+    return _decode(body)
+
+
+def _has_items(raw: msgspec.Raw) -> bool:
+    head = bytes(raw)[:64].translate(None, b" \t\r\n")
+    return head.startswith(b"[") and head != b"[]"
+
+
+def _wants_json(fields: _Body) -> bool:
+    wanted = fields.response_format
+    if wanted is None and isinstance(fields.text, dict):
+        wanted = fields.text.get("format")
+    return isinstance(wanted, dict) and wanted.get("type") in _JSON_FORMATS
+
+
+def _has_images(fields: _ChatBody) -> bool:
+    messages = fields.messages or fields.input
+    if isinstance(messages, str):
+        return False
+    return any(message.content and _holds_image(message.content) for message in messages)
+
+
+def _holds_image(content: msgspec.Raw) -> bool:
+    if memoryview(content)[0] != ord("["):
+        return False
+    try:
+        parts = _decode_parts(content)
+    except msgspec.ValidationError:
+        return False
+    return any(part.get("type") in _IMAGE_PARTS for part in parts)
