@@ -1,0 +1,284 @@
+"""What one proxy knows about outcomes: counters to report, breakers to obey.
+
+Promises that every attempt is counted exactly once under the generation it began with, that only
+`breaker.TRANSITIONS` moves a breaker, and that the hot path (a success on a quiet backend) is a
+handful of additions. It sends nothing: it says when a report is due and hands it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from nexus_api.backend import SubjectState
+from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row, apply
+from nexus_quality.policy import DEFAULT_POLICY, Policy
+from nexus_quality.recorder import Recorder
+from nexus_quality.report import Answer, Cell, Pulse, Report
+from nexus_quality.shared import SharedVerdict
+from nexus_quality.subject import Subject
+
+PACE_SECONDS = 1.0
+YOUNG_SECONDS = 60.0
+ORPHAN_AFTER_SECONDS = 60.0
+ORPHAN_JITTER_SECONDS = 10.0
+UNANSWERED_SECONDS = 90.0
+REPLAY_EVERY_SECONDS = 10.0
+
+_NEWER = {
+    SubjectState.ACTIVE: Event.NEWER_ACTIVE,
+    SubjectState.EXCLUDED: Event.NEWER_EXCLUDED,
+    SubjectState.PROBATION: Event.NEWER_PROBATION,
+}
+_FIRST_SIGHT = {
+    SubjectState.ACTIVE: BreakerState.CLOSED,
+    SubjectState.EXCLUDED: BreakerState.FOLLOW_EXCLUDED,
+    SubjectState.PROBATION: BreakerState.FOLLOW_PROBATION,
+}
+
+
+class BackendMonitor:
+    """One backend as this proxy sees it: its own breaker, and its models as subjects."""
+
+    __slots__ = (
+        "active_since",
+        "breaker",
+        "fingerprint",
+        "monitor",
+        "open_attempts",
+        "pulsed",
+        "subjects",
+        "suspect",
+        "uid",
+    )
+
+    def __init__(self, monitor: Monitor, uid: str) -> None:
+        self.monitor, self.uid = monitor, uid
+        self.breaker = Breaker()
+        self.fingerprint: str | None = None
+        self.subjects: dict[str, Subject] = {}
+        self.open_attempts: set[object] = set()
+        self.active_since = float("-inf")
+        self.suspect = False
+        self.pulsed = False
+
+    def breakers(self) -> Iterator[Breaker]:
+        """The backend's own breaker, then those of its models."""
+        yield self.breaker
+        for subject in self.subjects.values():
+            yield subject.breaker
+
+    def hurried(self, now: float) -> bool:
+        """True while successes travel as fast as failures: not Active, young, or suspect."""
+        return (
+            self.suspect
+            or self.breaker.shared.state is not SubjectState.ACTIVE
+            or now - self.active_since < YOUNG_SECONDS
+        )
+
+
+class Monitor:
+    """All backends of one proxy process (one incarnation, on its boot clock since `started`)."""
+
+    def __init__(
+        self,
+        *,
+        incarnation: str,
+        started: float,
+        random: Callable[[], float],
+        on_change: Callable[[], None],
+        on_urgent: Callable[[float], None],
+    ) -> None:
+        """`on_change`: some standing changed. `on_urgent(seconds)`: a report is due by then."""
+        self.recorder = Recorder(started)
+        self.random = random
+        self.incarnation = incarnation
+        self._on_change = on_change
+        self._on_urgent = on_urgent
+        self._backends: dict[str, BackendMonitor] = {}
+        self._due = float("inf")
+        self._sent = float("-inf")
+        self._sending = self.recorder.take_changed()
+        self._epoch = ""
+        self._answered = started
+        self._replaying = False
+        self._orphan_jitter = ORPHAN_JITTER_SECONDS * random()
+
+    def configure(
+        self, uid: str, *, policy: Policy, shared: SharedVerdict, fingerprint: str, now: float
+    ) -> None:
+        """Take in a backend's policy, shared verdict and spec; called on each of their changes."""
+        backend = self._backend(uid)
+        facts = Facts(now=now, random=self.random)
+        first = backend.fingerprint is None
+        respecified = not first and backend.fingerprint != fingerprint
+        audited = backend.breaker.policy.enforce and not policy.enforce
+        newer = shared.generation > backend.breaker.generation
+        for breaker in backend.breakers():
+            breaker.policy = policy
+        backend.fingerprint = fingerprint
+        if first or shared.generation >= backend.breaker.generation:
+            self._adopt(backend, shared, first=first, newer=newer and not first, facts=facts)
+        for event in [Event.RESPECIFIED] * respecified + [Event.AUDIT] * audited:
+            for breaker in backend.breakers():
+                apply(breaker, event, facts)
+        self.refresh(backend, now)
+        self._on_change()
+
+    def _adopt(
+        self,
+        backend: BackendMonitor,
+        shared: SharedVerdict,
+        *,
+        first: bool,
+        newer: bool,
+        facts: Facts,
+    ) -> None:
+        breaker = backend.breaker
+        breaker.shared, breaker.generation = shared, shared.generation
+        if first:
+            breaker.state = _FIRST_SIGHT[shared.state]
+            breaker.recovered = shared.recovered
+        elif newer:
+            if shared.state is SubjectState.ACTIVE:
+                backend.active_since = facts.now
+            apply(breaker, _NEWER[shared.state], facts)
+            if shared.state is not SubjectState.ACTIVE:
+                for subject in backend.subjects.values():
+                    apply(subject.breaker, Event.BACKEND_LEFT_ACTIVE, facts)
+
+    def forget(self, uid: str) -> None:
+        """Drop a backend that no longer exists."""
+        self._backends.pop(uid, None)
+        self.recorder.forget(uid)
+
+    def subject(self, uid: str, model: str) -> Subject:
+        """The subject (backend, model): the same object until the backend is forgotten."""
+        backend = self._backend(uid)
+        subject = backend.subjects.get(model)
+        if subject is None:
+            subject = Subject(backend, model)
+            subject.breaker.policy = backend.breaker.policy
+            backend.subjects[model] = subject
+        return subject
+
+    def _backend(self, uid: str) -> BackendMonitor:
+        backend = self._backends.get(uid)
+        if backend is None:
+            backend = self._backends[uid] = BackendMonitor(self, uid)
+        return backend
+
+    def refresh(self, backend: BackendMonitor, now: float) -> None:
+        """Recompute the standings of a backend's models; tell if any changed."""
+        changed = [subject for subject in backend.subjects.values() if subject.refresh(now)]
+        if changed:
+            self._on_change()
+
+    def tick(self, now: float) -> None:
+        """Once a second: deadlines, orphans, the end of slow starts, expiry of old buckets."""
+        facts = Facts(now=now, random=self.random)
+        for backend in self._backends.values():
+            for breaker in backend.breakers():
+                if breaker.state is BreakerState.OPEN and now >= breaker.until:
+                    apply(breaker, Event.DEADLINE, facts)
+            if self._orphaned(backend.breaker, now):
+                apply(backend.breaker, Event.ORPHANED, facts)
+            self.refresh(backend, now)
+        self.recorder.expire(now)
+
+    def _orphaned(self, breaker: Breaker, now: float) -> bool:
+        if breaker.state is BreakerState.FOLLOW_EXCLUDED:
+            until = breaker.shared.until
+            grace = ORPHAN_AFTER_SECONDS + self._orphan_jitter
+            return until is not None and now >= until + grace
+        if breaker.state is BreakerState.FOLLOW_PROBATION:
+            return now >= self._answered + UNANSWERED_SECONDS + self._orphan_jitter
+        return False
+
+    def hurry(self, now: float, *, seconds: float) -> None:
+        """A report should leave within `seconds`; 0 is at once, anything else keeps the pace."""
+        due = now + seconds
+        if seconds > 0.0:
+            due = max(due, self._sent + PACE_SECONDS)
+        if due < self._due:
+            self._due = due
+            self._on_urgent(due - now)
+
+    def report(self, now: float, *, full: bool, final: bool = False) -> Report | None:
+        """The report to send now, None if a non-full one would say nothing.
+
+        It holds live cells: encode it at once. One report is under way at a time, until it is
+        `acknowledged` or `unanswered`.
+        """
+        self._due = float("inf")
+        taken = self.recorder.take_changed()
+        pulses = [pulse for backend in self._backends.values() for pulse in self._pulses(backend)]
+        if not (taken or pulses or full or final):
+            return None
+        self._sent = now
+        self._sending = taken
+        cells: list[Cell] = list({id(cell): cell for slot in taken for cell in slot}.values())
+        if full:
+            cells = [cell for series in self.recorder.series.values() for cell in series.cells()]
+        return Report(
+            incarnation=self.incarnation,
+            now_ms=int(self.recorder.elapsed(now) * 1000),
+            full=full,
+            replay=full and self._replaying,
+            final=final,
+            cells=cells,
+            pulses=pulses,
+        )
+
+    def _pulses(self, backend: BackendMonitor) -> Iterator[Pulse]:
+        levels: list[tuple[str, Breaker, BackendMonitor | Subject]] = [
+            ("", backend.breaker, backend),
+            *((s.model, s.breaker, s) for s in backend.subjects.values()),
+        ]
+        for model, breaker, owner in levels:
+            tripped = breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
+            telling = tripped or breaker.row.length > 0
+            if telling or owner.pulsed:
+                yield self._pulse(backend, model, breaker, tripped=tripped)
+            owner.pulsed = telling
+
+    def _pulse(
+        self, backend: BackendMonitor, model: str, breaker: Breaker, *, tripped: bool
+    ) -> Pulse:
+        row: Row = breaker.row
+        in_flight = sum(s.in_flight for s in backend.subjects.values() if model in ("", s.model))
+        latest = breaker.latest_success
+        return Pulse(
+            uid=backend.uid,
+            model=model,
+            in_flight=in_flight,
+            row=row.length,
+            row_began_ms=int(self.recorder.elapsed(row.began) * 1000) if row.length else 0,
+            success_began_ms=int(self.recorder.elapsed(latest) * 1000) if latest > 0 else -1,
+            open=tripped,
+        )
+
+    def acknowledged(self, report: Report, answer: Answer, now: float) -> bool:
+        """`report` was answered. True: the operator is new to us, send a full report soon.
+
+        The caller jitters that replay and sends one at most every REPLAY_EVERY_SECONDS.
+        """
+        self._sending = []
+        self._answered = now
+        if report.full:
+            self._replaying = False
+        for backend in self._backends.values():
+            backend.suspect = backend.uid in answer.suspects
+        if self._epoch and answer.epoch != self._epoch and not report.replay:
+            self._replaying = True
+        self._epoch = answer.epoch
+        return self._replaying
+
+    def unanswered(self, now: float) -> None:
+        """The report under way could not be delivered: its cells count as changed again."""
+        self.recorder.put_back(self._sending)
+        self._sending = []
+
+    def policy(self, uid: str) -> Policy:
+        """The policy in force for a backend, the defaults for one not configured yet."""
+        backend = self._backends.get(uid)
+        return backend.breaker.policy if backend else DEFAULT_POLICY

@@ -1,0 +1,125 @@
+"""The report a proxy sends and the answer it gets: counters, not events.
+
+Promises a wire form in which sending twice, late or out of order changes nothing: every number is
+the total of its cell so far. Unknown fields are ignored, so that versions one apart understand
+each other. It does not send, authenticate or merge anything.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from nexus_quality.counts import Counts
+
+MAX_BYTES = 8 * 1024 * 1024
+MAX_CELLS = 200_000
+OTHER_MODEL = "other"
+
+
+class InvalidReport(ValueError):
+    """The bytes are no report; the message says where and why, in one line."""
+
+
+class CellKey(NamedTuple):
+    """What a cell counts: one bucket of one (backend, model) under one verdict generation."""
+
+    family: int
+    bucket: int
+    uid: str
+    model: str
+    generation: int
+
+
+class Cell(Counts, omit_defaults=True, kw_only=True):
+    """A bucket's counters so far. `bucket` is numbered by the reporter's boot clock."""
+
+    family: int
+    bucket: Annotated[int, Meta(ge=0)]
+    uid: Annotated[str, Meta(max_length=64)]
+    model: Annotated[str, Meta(max_length=253)]
+    generation: Annotated[int, Meta(ge=0)] = 0
+
+    @property
+    def key(self) -> CellKey:
+        """The cell's identity within its reporter's incarnation."""
+        return CellKey(self.family, self.bucket, self.uid, self.model, self.generation)
+
+
+class Pulse(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
+    """How one (backend, model) stands with the reporter at this moment; `model` "": the backend.
+
+    `row`: failures in a row, with the begin of the first of them; times are the boot clock's in
+    milliseconds. `open`: the reporter's own breaker keeps ordinary traffic away.
+    """
+
+    uid: Annotated[str, Meta(max_length=64)]
+    model: Annotated[str, Meta(max_length=253)] = ""
+    in_flight: Annotated[int, Meta(ge=0)] = 0
+    row: Annotated[int, Meta(ge=0)] = 0
+    row_began_ms: Annotated[int, Meta(ge=0)] = 0
+    success_began_ms: int = -1
+    open: bool = False
+
+
+class Report(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Everything that changed since the last answered report, or with `full` all there is.
+
+    `replay`: sent because the operator is new, so the cells were counted before. `final`: the
+    reporter says goodbye.
+    """
+
+    incarnation: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    now_ms: Annotated[int, Meta(ge=0)]
+    full: bool = False
+    replay: bool = False
+    final: bool = False
+    cells: Annotated[list[Cell], Meta(max_length=MAX_CELLS)] = []
+    pulses: Annotated[list[Pulse], Meta(max_length=MAX_CELLS)] = []
+
+
+class Refusal(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
+    """Something in a report that cannot be, with the reason; the rest was taken."""
+
+    reason: str
+    uid: str = ""
+
+
+class Answer(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
+    """The intake's answer. `suspects`: backends whose successes should travel at once, too."""
+
+    epoch: str
+    suspects: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+
+
+_T = TypeVar("_T")
+_report_decoder = msgspec.json.Decoder(Report)
+_answer_decoder = msgspec.json.Decoder(Answer)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Report | Answer) -> bytes:
+    """A report or an answer as JSON."""
+    return _encoder.encode(message)
+
+
+def decode_report(body: bytes) -> Report:
+    """Read a report; raises InvalidReport."""
+    if len(body) > MAX_BYTES:
+        raise InvalidReport(f"a report of {len(body)} bytes: the limit is {MAX_BYTES}")
+    return _decode(_report_decoder, body)
+
+
+def decode_answer(body: bytes) -> Answer:
+    """Read an answer; raises InvalidReport."""
+    return _decode(_answer_decoder, body)
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise InvalidReport(str(error)) from None

@@ -1,0 +1,81 @@
+"""The shared verdict as one proxy reads it from a backend's status.
+
+Promises that no wall clock of the proxy is used: the time left of an exclusion is measured by the
+API server's clock and clamped, then put on the proxy's own. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nexus_api.backend import BackendState, Exclusion, LLMBackendStatus, SubjectState
+from nexus_api.quantities import BASIS_POINTS, parse_percent, parse_time
+
+CLAMP = 1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedVerdict:
+    """What the operator decided. `until` and `recovered` are on the proxy's own clock.
+
+    `overlay` is Suspended or Unhealthy where the status says so, beside the verdict underneath.
+    """
+
+    state: SubjectState = SubjectState.ACTIVE
+    generation: int = 0
+    until: float | None = None
+    share_basis_points: int | None = None
+    recovered: float | None = None
+    reason: str = ""
+    suggested_action: str = ""
+    overlay: BackendState | None = None
+
+
+def shared_from_status(
+    status: LLMBackendStatus | None,
+    *,
+    server_time: float,
+    now: float,
+    max_exclusion_seconds: int,
+) -> SharedVerdict:
+    """Translate a status. `server_time`: epoch seconds of the API server's Date header.
+
+    Without a status the backend is Active under generation 0.
+    """
+    if status is None or status.state is None:
+        return SharedVerdict()
+    exclusion = status.exclusion or Exclusion()
+    return SharedVerdict(
+        state=_underneath(status.state, exclusion),
+        generation=status.verdict_generation or 0,
+        until=_ahead(exclusion.until_time, server_time, now, CLAMP * max_exclusion_seconds),
+        share_basis_points=_share(exclusion.probation_share),
+        recovered=_ahead(exclusion.recovered_time, server_time, now, 0.0),
+        reason=exclusion.reason or "",
+        suggested_action=exclusion.suggested_action or "",
+        overlay=status.state
+        if status.state in (BackendState.SUSPENDED, BackendState.UNHEALTHY)
+        else None,
+    )
+
+
+def _underneath(state: BackendState, exclusion: Exclusion) -> SubjectState:
+    if state is BackendState.EXCLUDED:
+        return SubjectState.EXCLUDED
+    if state is BackendState.PROBATION:
+        return SubjectState.PROBATION
+    if state is BackendState.ACTIVE or exclusion.start_time is None or exclusion.recovered_time:
+        return SubjectState.ACTIVE
+    if exclusion.probation_share is not None:
+        return SubjectState.PROBATION
+    return SubjectState.EXCLUDED
+
+
+def _ahead(text: str | None, server_time: float, now: float, most: float) -> float | None:
+    if text is None:
+        return None
+    return now + min(parse_time(text) - server_time, most)
+
+
+def _share(text: str | None) -> int | None:
+    return None if text is None else min(parse_percent(text), BASIS_POINTS)

@@ -1,0 +1,301 @@
+"""One (backend, model) as a proxy sees it, and one attempt on it.
+
+Promises that an attempt ends in exactly one outcome, that its class alone decides what it counts
+for, and that an attempt begun before a trip never moves a breaker afterwards. It routes nothing:
+`standing` says what the breakers allow.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from nexus_api.backend import SubjectState
+from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, apply
+from nexus_quality.counts import Counts
+from nexus_quality.outcome import OUTCOMES, Outcome, OutcomeClass
+from nexus_quality.window import Family
+
+if TYPE_CHECKING:
+    from nexus_quality.monitor import BackendMonitor
+
+HOUR = 3600.0
+TTFT_RECENT_SECONDS = 300.0
+TTFT_RECENT_SAMPLES = 3
+LEAST_WEIGHT = 0.05
+LEAST_ADMISSION = 0.1
+FIRST_FAILURE_SECONDS = 0.2
+PACE_SECONDS = 1.0
+
+
+class Standing(enum.Enum):
+    """What the breakers allow: all traffic, a growing share, drawn probes, nothing."""
+
+    ADMITTED = "admitted"
+    SLOW_START = "slow start"
+    PROBING = "probing"
+    OUT = "out"
+
+
+_BY_STATE = {
+    BreakerState.CLOSED: Standing.ADMITTED,
+    BreakerState.HALF_OPEN: Standing.PROBING,
+    BreakerState.FOLLOW_PROBATION: Standing.PROBING,
+    BreakerState.OPEN: Standing.OUT,
+    BreakerState.FOLLOW_EXCLUDED: Standing.OUT,
+}
+_WORST_FIRST = (Standing.OUT, Standing.PROBING, Standing.SLOW_START, Standing.ADMITTED)
+
+
+class Subject:
+    """A (backend, model): its counters, its breaker, and how it stands."""
+
+    __slots__ = (
+        "backend",
+        "breaker",
+        "in_flight",
+        "model",
+        "monitor",
+        "pulsed",
+        "series",
+        "standing",
+        "uid",
+    )
+
+    def __init__(self, backend: BackendMonitor, model: str) -> None:
+        self.backend, self.model, self.uid = backend, model, backend.uid
+        self.monitor = backend.monitor
+        self.series = self.monitor.recorder.of(self.uid, model)
+        self.breaker = Breaker()
+        self.in_flight = 0
+        self.pulsed = False
+        self.standing = _BY_STATE[backend.breaker.state]
+
+    def refresh(self, now: float) -> bool:
+        """Recompute `standing`; True if it changed."""
+        levels = {_BY_STATE[b.state] for b in (self.backend.breaker, self.breaker)}
+        if levels == {Standing.ADMITTED} and self.admission(now) < 1.0:
+            levels = {Standing.SLOW_START}
+        standing = next(s for s in _WORST_FIRST if s in levels)
+        changed = standing is not self.standing
+        self.standing = standing
+        return changed
+
+    def admission(self, now: float) -> float:
+        """The probability with which a slow start admits it to a request's candidates."""
+        share = 1.0
+        for breaker in (self.backend.breaker, self.breaker):
+            length = breaker.policy.slow_start_seconds
+            if breaker.recovered is not None and now < breaker.recovered + length:
+                share = min(share, max(LEAST_ADMISSION, (now - breaker.recovered) / length))
+        return share
+
+    def wants_probe(self, now: float) -> bool:
+        """For an eligible request while PROBING: True if it must be sent here as a probe."""
+        share = 1.0
+        for breaker in (self.backend.breaker, self.breaker):
+            if breaker.state is BreakerState.CLOSED:
+                continue
+            if breaker.probe_in_flight or breaker.spent:
+                return False
+            if breaker.state is BreakerState.FOLLOW_PROBATION:
+                basis_points = breaker.shared.share_basis_points
+                share = min(share, 1.0 if basis_points is None else basis_points / 10_000)
+        return share >= 1.0 or self.monitor.random() < share
+
+    def kept_out(self, now: float) -> None:
+        """Count a request for which only the verdict kept this candidate out."""
+        self.series.slot(now, max(0, self.backend.breaker.generation)).count("eligible")
+        if self.backend.breaker.shared.state is not SubjectState.ACTIVE:
+            self.monitor.hurry(now, seconds=PACE_SECONDS)
+
+    def begin(self, now: float, *, probe: bool = False, last_resort: bool = False) -> Attempt:
+        """Begin an attempt; whoever holds it must end it, exactly once."""
+        attempt = Attempt(self, now, probe, last_resort)
+        self.in_flight += 1
+        self.backend.open_attempts.add(attempt)
+        if probe:
+            self.series.slot(now, attempt.generation).count("probes")
+            self._apply(Event.PROBE_SENT, Facts(now=now))
+        return attempt
+
+    def ttft_average_ms(self, now: float) -> int | None:
+        """The average TTFT of the last 5 min, else of the hour; None with too few samples."""
+        elapsed = self.monitor.recorder.elapsed(now)
+        policy = self.breaker.policy
+        if policy.short_window_seconds:
+            recent = self.series.last(TTFT_RECENT_SECONDS, elapsed, Family.TEN_SECONDS)
+            if recent.ttft_count >= TTFT_RECENT_SAMPLES:
+                return recent.ttft_ms_sum // recent.ttft_count
+        hour = self._hour(elapsed)
+        if hour.ttft_count >= max(1, policy.min_requests):
+            return hour.ttft_ms_sum // hour.ttft_count
+        return None
+
+    def weight(self, now: float) -> float:
+        """Its weight in the last resort: the recent success rate, 5 % at the least."""
+        elapsed = self.monitor.recorder.elapsed(now)
+        recent = self.series.last(60.0, elapsed, Family.TEN_SECONDS)
+        if not recent.requests:
+            recent = self._hour(elapsed)
+        if not recent.requests:
+            return 1.0
+        return max(LEAST_WEIGHT, 1.0 - recent.errors / recent.requests)
+
+    def why(self) -> tuple[str, str]:
+        """Why it is not ADMITTED, and what to do about it."""
+        shared = self.backend.breaker.shared
+        if shared.state is not SubjectState.ACTIVE and shared.reason:
+            return shared.reason, shared.suggested_action
+        for breaker in (self.breaker, self.backend.breaker):
+            if breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN):
+                return (
+                    f"this proxy's breaker is {breaker.state.value} after failures in a row",
+                    "Wait for a probing request to succeed, or look at the backend",
+                )
+        return f"{self.standing.value}", "Wait for the end of slow start"
+
+    def _hour(self, elapsed: float) -> Counts:
+        return self.series.last(HOUR, elapsed, Family.MINUTE)
+
+    def _apply(self, event: Event, facts: Facts) -> None:
+        """Apply an event to both breakers; a change of either is pushed at once."""
+        for breaker in (self.breaker, self.backend.breaker):
+            before = breaker.state
+            apply(breaker, event, facts)
+            if breaker.state is not before:
+                self.monitor.hurry(facts.now, seconds=0.0)
+        self.monitor.refresh(self.backend, facts.now)
+
+    def succeeded(self, attempt: Attempt, now: float) -> None:
+        """What a success means to the breakers."""
+        own, shared = self.breaker, self.backend.breaker
+        if attempt.began > own.latest_success:
+            own.latest_success = attempt.began
+        if attempt.began > shared.latest_success:
+            shared.latest_success = attempt.began
+        if attempt.probe:
+            self.series.slot(now, attempt.generation).count("probe_successes")
+            self._apply(Event.PROBE_SUCCESS, Facts(now=now, random=self.monitor.random))
+            self.monitor.hurry(now, seconds=0.0)
+        elif not (own.quiet and shared.quiet):
+            self._apply(Event.SUCCESS, Facts(now=now, began=attempt.began))
+
+    def failed(self, attempt: Attempt, now: float, *, connect: bool) -> None:
+        """What a failure means to the breakers; connect-class ones count for the backend, too."""
+        if attempt.probe:
+            self.series.slot(now, attempt.generation).count("probe_failures")
+            self._apply(Event.PROBE_FAILURE, Facts(now=now, random=self.monitor.random))
+            self.monitor.hurry(now, seconds=0.0)
+            return
+        levels = [(self.breaker, [self])]
+        if connect:
+            levels.append((self.backend.breaker, list(self.backend.subjects.values())))
+        for breaker, subjects in levels:
+            apply(breaker, Event.FAILURE, self._failure_facts(breaker, subjects, attempt, now))
+            if breaker.state is BreakerState.OPEN:
+                self.monitor.hurry(now, seconds=0.0)
+        self.monitor.refresh(self.backend, now)
+        self.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
+
+    def _failure_facts(
+        self, breaker: Breaker, subjects: list[Subject], attempt: Attempt, now: float
+    ) -> Facts:
+        since = breaker.row.began if breaker.row.length else attempt.began
+        needed = breaker.row.needed
+        if not breaker.row.length:
+            elapsed = self.monitor.recorder.elapsed(now)
+            hours = [subject._hour(elapsed) for subject in subjects]
+            # The failure itself is counted by now, and is not "before the row".
+            needed = breaker.policy.row_needed(
+                errors=sum(hour.errors for hour in hours) - 1,
+                requests=sum(hour.requests for hour in hours) - 1,
+            )
+        return Facts(
+            now=now,
+            began=attempt.began,
+            unanswered=self._unanswered(subjects, since),
+            needed=needed,
+            random=self.monitor.random,
+        )
+
+    def _unanswered(self, subjects: list[Subject], since: float) -> int:
+        return sum(
+            isinstance(a, Attempt) and not a.known and a.began >= since and a.subject in subjects
+            for a in self.backend.open_attempts
+        )
+
+
+class Attempt:
+    """One request sent to one backend. Times are on the proxy's clock, `ttft` in seconds."""
+
+    __slots__ = (
+        "began",
+        "generation",
+        "known",
+        "last_resort",
+        "probe",
+        "sent_at",
+        "subject",
+        "ttft",
+    )
+
+    def __init__(self, subject: Subject, now: float, probe: bool, last_resort: bool) -> None:
+        self.subject = subject
+        self.began = now
+        self.sent_at = now
+        self.generation = max(0, subject.backend.breaker.generation)
+        self.probe, self.last_resort = probe, last_resort
+        self.known = False
+        self.ttft: float | None = None
+
+    def sent(self, now: float) -> None:
+        """The request's last byte was handed to the transport: TTFT runs from here."""
+        self.sent_at = now
+
+    def content(self, now: float) -> None:
+        """The first content event of a stream arrived: its success is known from here on."""
+        if self.ttft is None:
+            self.ttft = now - self.sent_at
+            self.known = True
+            self.subject.succeeded(self, now)
+
+    def end(self, outcome: Outcome, now: float, *, cost_nano_usd: int = 0) -> None:
+        """End the attempt with its one outcome; RuntimeError if it has ended before."""
+        subject = self.subject
+        try:
+            subject.backend.open_attempts.remove(self)
+        except KeyError:
+            raise RuntimeError("an attempt ended twice") from None
+        subject.in_flight -= 1
+        effect = OUTCOMES[outcome]
+        if effect.outcome_class is OutcomeClass.SUCCESS:
+            slot = subject.series.slot(now, self.generation)
+            slot.request(error=False, connect=False, cost_nano_usd=cost_nano_usd)
+            if self.ttft is not None:
+                slot.ttft(self.ttft * 1000)
+            if not self.known:
+                subject.succeeded(self, now)
+            if subject.backend.hurried(now):
+                subject.monitor.hurry(now, seconds=PACE_SECONDS)
+        elif effect.outcome_class is OutcomeClass.FAILURE:
+            slot = subject.series.slot(now, self.generation)
+            slot.request(error=True, connect=effect.connect, cost_nano_usd=cost_nano_usd)
+            self._failed(now, connect=effect.connect)
+        else:
+            self._undecided(now, throttled=effect.throttled)
+
+    def _failed(self, now: float, *, connect: bool) -> None:
+        # A probe whose stream had content has succeeded already; what follows is ordinary.
+        if self.probe and self.known:
+            self.subject.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
+        else:
+            self.subject.failed(self, now, connect=connect)
+
+    def _undecided(self, now: float, *, throttled: bool) -> None:
+        subject = self.subject
+        if throttled:
+            subject.series.slot(now, self.generation).count("throttled")
+        if self.probe and not self.known:
+            subject.series.slot(now, self.generation).count("probe_neutrals")
+            subject._apply(Event.PROBE_NEUTRAL, Facts(now=now))

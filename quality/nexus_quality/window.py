@@ -1,0 +1,85 @@
+"""Rolling windows of counters: buckets of one width, with running totals.
+
+Promises that `totals` costs nothing in the number of buckets, that memory is bounded by the number
+of buckets and of generations alive in them, and that a bucket leaves as a whole. Buckets are
+numbered by whoever owns the clock; a window reads none.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from nexus_quality.counts import Counts
+
+
+class Family(enum.IntEnum):
+    """A family of buckets: its value is the width of a bucket in seconds."""
+
+    TEN_SECONDS = 10
+    MINUTE = 60
+    HOUR = 3600
+
+    @property
+    def span(self) -> int:
+        """How many buckets the family keeps: 10 minutes, 1 hour, 24 hours."""
+        return _SPANS[self]
+
+
+_SPANS = {Family.TEN_SECONDS: 60, Family.MINUTE: 60, Family.HOUR: 24}
+
+
+class Window:
+    """The last `family.span` buckets of one subject at one reporter."""
+
+    __slots__ = ("_buckets", "_totals", "family")
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self._buckets: dict[int, dict[int, Counts]] = {}
+        self._totals: dict[int, Counts] = {}
+
+    def add(self, bucket: int, generation: int, growth: Counts) -> None:
+        """Add `growth` to a bucket; outcomes are tagged with the generation they began under."""
+        for counts in (
+            self._buckets.setdefault(bucket, {}).setdefault(generation, Counts()),
+            self._totals.setdefault(generation, Counts()),
+        ):
+            counts.add(growth)
+
+    def expire(self, now: float) -> None:
+        """Drop the buckets that have left the window at `now` (seconds on the owner's clock)."""
+        oldest = self.oldest(now)
+        for bucket in [b for b in self._buckets if b < oldest]:
+            for generation, counts in self._buckets.pop(bucket).items():
+                left = self._totals[generation]
+                left.add(counts, -1)
+                if left.empty:
+                    del self._totals[generation]
+
+    def oldest(self, now: float) -> int:
+        """The oldest bucket number still inside the window."""
+        return int(now // self.family) - self.family.span + 1
+
+    def totals(self, since_generation: int = 0) -> Counts:
+        """The counters of the whole window, of outcomes tagged at or after a generation."""
+        result = Counts()
+        for generation, counts in self._totals.items():
+            if generation >= since_generation:
+                result.add(counts)
+        return result
+
+    def last(self, seconds: float, now: float, since_generation: int = 0) -> Counts:
+        """The counters of the buckets that began within the last `seconds`."""
+        first = int((now - seconds) // self.family) + 1
+        result = Counts()
+        for bucket, generations in self._buckets.items():
+            if bucket >= first:
+                for generation, counts in generations.items():
+                    if generation >= since_generation:
+                        result.add(counts)
+        return result
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing is left in the window."""
+        return not self._buckets
