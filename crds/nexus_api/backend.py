@@ -13,18 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from nexus_api.meta import Conditions, ObjectMeta
-from nexus_api.wire import (
-    Count,
-    Milliseconds,
-    Money,
-    Name,
-    Percent,
-    Seconds,
-    Text,
-    Tier,
-    Time,
-    Wire,
-)
+from nexus_api.wire import Count, Milliseconds, Money, Name, Rate, Seconds, Text, Tier, Time, Wire
 
 
 class BackendType(StrEnum):
@@ -191,15 +180,15 @@ class Exclusion(Wire, frozen=True, kw_only=True):
     reason: Text | None = None
     suggested_action: Text | None = None
     count: Count | None = None
-    probation_share: Percent | None = None
+    probation_share: Rate | None = None
     recovered_time: Time | None = None
 
 
 class Quality(Wire, frozen=True, kw_only=True):
     """Published figures. None: no data; a figure is never a misleading zero."""
 
-    error_rate_1h: Percent | None = None
-    success_rate_24h: Percent | None = None
+    error_rate_1h: Rate | None = None
+    success_rate_24h: Rate | None = None
     requests_1h: Count | None = None
     errors_1h: Count | None = None
     requests_24h: Count | None = None

@@ -1,8 +1,8 @@
-"""From decoded JSON or YAML to the API types.
+"""From parsed JSON or YAML to the API types.
 
 Promises: one typed object, or `InvalidObject` with a one-line message naming object and field.
 Unknown fields are ignored, so that a newer schema does not stop an older program.
-Not here: reading files or the API server; rules across fields (see `validate`).
+Not here: reading files or the API server; the formats and rules (see `validate`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from nexus_api.meta import (
 )
 from nexus_api.policy import QualityPolicy
 from nexus_api.routing import RoutingPolicy
+from nexus_api.validate import violations
 
 NexusObject = LLMBackend | QualityPolicy | RoutingPolicy
 _T = TypeVar("_T", LLMBackend, QualityPolicy, RoutingPolicy)
 
 
-class InvalidObject(ValueError):  # noqa: N818
+class InvalidObject(ValueError):
     """An object that is not what its kind requires.
 
     `kind`, `namespace`, `name` say which (empty when the object does not), `field` is a path such
@@ -79,11 +80,14 @@ def decode_object(mapping: Mapping[str, Any]) -> NexusObject:
 
 def _convert(mapping: Mapping[str, Any], kind: str, target: type[_T]) -> _T:
     try:
-        return msgspec.convert(mapping, target)
+        found = msgspec.convert(mapping, target)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `")
         field = path.rstrip("`").removeprefix("$").removeprefix(".")
         raise _invalid(mapping, kind, field, problem) from None
+    for field, problem in violations(found):
+        raise _invalid(mapping, kind, field, problem)
+    return found
 
 
 def _invalid(mapping: Mapping[str, Any], kind: str, field: str, problem: str) -> InvalidObject:

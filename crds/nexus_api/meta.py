@@ -49,6 +49,9 @@ class ObjectMeta(Wire, frozen=True, kw_only=True):
     creation_timestamp: str = ""
 
 
+_REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+
+
 class ConditionStatus(StrEnum):
     """The three values of a condition."""
 
@@ -62,9 +65,7 @@ class Condition(Wire, frozen=True, kw_only=True):
 
     type: Annotated[str, Meta(min_length=1, max_length=316)]
     status: ConditionStatus
-    reason: Annotated[
-        str, Meta(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)
-    ]
+    reason: Annotated[str, Meta(pattern=_REASON, min_length=1, max_length=1024)]
     message: Annotated[str, Meta(max_length=32768)]
     last_transition_time: Time
     observed_generation: Count | None = None

@@ -8,13 +8,15 @@ Not here: arithmetic on these values, and reading a clock.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from nexus_api.wire import MONEY_PATTERN, PERCENT_PATTERN
 
 BASIS_POINTS = 10_000
 NANO = 1_000_000_000
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 _PERCENT = re.compile(PERCENT_PATTERN)
 _MONEY = re.compile(MONEY_PATTERN)
 _TIME = re.compile(
@@ -68,7 +70,7 @@ def parse_time_microseconds(text: str) -> int:
     date, clock, fraction, zone = match.groups()
     zone = "+00:00" if zone in "Zz" else zone
     whole = datetime.fromisoformat(f"{date}T{clock}{zone}")
-    seconds = (whole - datetime(1970, 1, 1, tzinfo=UTC)) // _SECOND
+    seconds = (whole - _EPOCH) // _SECOND
     return seconds * 1_000_000 + int((fraction or "0").ljust(6, "0")[:6])
 
 
@@ -82,9 +84,6 @@ def format_time_micro(epoch_seconds: float) -> str:
     microseconds = round(epoch_seconds * 1_000_000)
     whole, rest = divmod(microseconds, 1_000_000)
     return f"{format_time(whole)[:-1]}.{rest:06d}Z"
-
-
-_SECOND = datetime(1970, 1, 1, 0, 0, 1) - datetime(1970, 1, 1)
 
 
 def _fixed_point(text: str, *, digits: int) -> int:

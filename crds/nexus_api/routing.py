@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from nexus_api.meta import Conditions, ObjectMeta
-from nexus_api.wire import Count, Money, Month, Name, Percent, Seconds, Tier, Time, Wire
+from nexus_api.wire import Amount, Count, Money, Month, Name, Percent, Seconds, Tier, Time, Wire
 
 
 class Strategy(StrEnum):
@@ -114,7 +114,7 @@ class BudgetStatus(Wire, frozen=True, kw_only=True):
     """What the namespace's proxies have spent in a UTC month."""
 
     month: Month
-    spent_usd: Money
+    spent_usd: Amount
     state: BudgetState
     as_of: Time
 

@@ -27,12 +27,16 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
     """Base of all API types: immutable, keyword-only, unknown fields ignored on decode."""
 
 
+# The formats of rates, money and months; `validate` says in words what to write.
 PERCENT_PATTERN = r"^(100(\.0{1,2})?|[1-9]?[0-9](\.[0-9]{1,2})?)%$"
 MONEY_PATTERN = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,9})?$"
 MONTH_PATTERN = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
 
-Percent = Annotated[str, Meta(pattern=PERCENT_PATTERN, max_length=7)]
-Money = Annotated[str, Meta(pattern=MONEY_PATTERN, max_length=22)]
+# Percent and Money are written by users, Rate and Amount by the operator.
+Percent = Annotated[str, Meta(max_length=7)]
+Money = Annotated[str, Meta(max_length=22)]
+Rate = Annotated[str, Meta(pattern=PERCENT_PATTERN, max_length=7)]
+Amount = Annotated[str, Meta(pattern=MONEY_PATTERN, max_length=22)]
 Month = Annotated[str, Meta(pattern=MONTH_PATTERN, max_length=7)]
 Time = Annotated[str, Meta(max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
