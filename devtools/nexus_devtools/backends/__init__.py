@@ -2,8 +2,10 @@
 
 from nexus_devtools.backends.app import SimulatedBackend
 from nexus_devtools.backends.ledger import LastRequest, Seen
-from nexus_devtools.backends.process import Child, ChildError, SimulatedProcess
+from nexus_devtools.backends.model_process import ModelProcess
+from nexus_devtools.backends.process import Child, ChildError
 from nexus_devtools.backends.script import Fault, FaultKind, Script
+from nexus_devtools.backends.simulated_process import SimulatedProcess
 
 __all__ = [
     "Child",
@@ -11,6 +13,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "LastRequest",
+    "ModelProcess",
     "Script",
     "Seen",
     "SimulatedBackend",

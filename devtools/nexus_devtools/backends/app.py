@@ -108,6 +108,14 @@ class SimulatedBackend:
         """What was seen so far."""
         return self._ledger.snapshot()
 
+    async def until(self, holds: Callable[[Seen], bool], *, seconds: float = 5.0) -> Seen:
+        """Wait until this holds of what was seen; raises ``TimeoutError`` if it does not in time."""
+        async with asyncio.timeout(seconds):
+            while not holds(seen := self.seen()):
+                self._ledger.changed.clear()
+                await self._ledger.changed.wait()
+        return seen
+
     def apply(self, script: Script, *, asking: asyncio.BaseTransport | None = None) -> None:
         """Behave like this from now on; answers already begun go on under the old script.
 
@@ -206,7 +214,7 @@ class SimulatedBackend:
             return self._unknown(model)
         fault = self._dice.draw(model)
         if fault is not None:
-            self._ledger.struck(fault.kind)
+            self._ledger.struck(fault.kind.value)
         plan = Plan(script=self._script, fault=fault, **self._say(request.path, asked))
         return await deliver(request, plan)
 

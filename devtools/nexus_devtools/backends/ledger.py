@@ -6,6 +6,7 @@ are kept only as length and digest. It is NOT a log: only the last request is ke
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import Counter
@@ -65,6 +66,8 @@ class Ledger:
         self._requests = self._completed = self._aborted = 0
         self._in_flight = self._peak = self._connections = 0
         self._last: LastRequest | None = None
+        self.changed = asyncio.Event()
+        """Set whenever a request begins or ends."""
         self.mark_script()
 
     def mark_script(self) -> None:
@@ -83,13 +86,14 @@ class Ledger:
 
     def began(self, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """An inference request arrived whole."""
+        self.changed.set()
         self._requests += 1
         self._in_flight += 1
         self._peak = max(self._peak, self._in_flight)
         self._last = LastRequest(
             method="POST",
             path=path,
-            headers=tuple(headers),
+            headers=tuple((str(name), str(value)) for name, value in headers),
             body_sha256=hashlib.sha256(body).hexdigest(),
             body_length=len(body),
         )
@@ -104,6 +108,7 @@ class Ledger:
 
     def ended(self, *, aborted: bool) -> None:
         """The request in hand is over, given up by the client or not."""
+        self.changed.set()
         self._in_flight -= 1
         if aborted:
             self._aborted += 1

@@ -13,18 +13,9 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-import httpx
-import msgspec
-
-from nexus_devtools.backends.ledger import Seen
-from nexus_devtools.backends.script import Script, script_to_json
 
 _TETHER = (sys.executable, "-S", "-E", str(Path(__file__).with_name("tether.py")))
 
@@ -103,73 +94,3 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         return self._process.wait()
-
-
-class SimulatedProcess:
-    """A simulated backend as a process: ``with SimulatedProcess(name="sim-a") as sim: sim.url``."""
-
-    def __init__(
-        self,
-        *,
-        name: str = "sim",
-        models: Sequence[str] = ("sim-model",),
-        script: Script | None = None,
-        port: int = 0,
-        log: Path | None = None,
-    ) -> None:
-        self.name = name
-        self._folder = None if log else tempfile.TemporaryDirectory(prefix="nexus-simulated-")
-        self._log = log or Path(self._folder.name if self._folder else ".") / f"{name}.log"
-        self._command = (
-            *(sys.executable, "-m", "nexus_devtools.backends.simulated"),
-            *("--port", str(port), "--name", name, "--models", ",".join(models)),
-            *("--script", script_to_json(script or Script()).decode()),
-        )
-        self._child: Child | None = None
-        self.url = self.control_url = ""
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def start(self) -> Self:
-        """Start it and wait until it listens."""
-        self._child = child = Child(self._command, log=self._log, name=self.name)
-        try:
-            self.url = "http://" + child.wait_for_line(r"^listening on (\S+)$")[1]
-            self.control_url = "http://" + child.wait_for_line(r"^control on (\S+)$")[1]
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """End it; calling twice is fine."""
-        if self._child is not None:
-            self._child.stop()
-        if self._folder is not None:
-            self._folder.cleanup()
-
-    @property
-    def child(self) -> Child:
-        """The process itself, for tests that kill it."""
-        if self._child is None:
-            raise ChildError(f"{self.name} is not started")
-        return self._child
-
-    def set(self, script: Script) -> None:
-        """Behave like this from now on."""
-        answer = httpx.post(f"{self.control_url}/_script", content=script_to_json(script))
-        answer.raise_for_status()
-
-    def seen(self) -> Seen:
-        """What it has seen so far."""
-        answer = httpx.get(f"{self.control_url}/_seen").raise_for_status()
-        return msgspec.json.decode(answer.content, type=Seen)

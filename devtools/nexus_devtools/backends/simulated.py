@@ -12,8 +12,8 @@ import signal
 import sys
 
 from nexus_devtools.backends.app import SimulatedBackend
-from nexus_devtools.backends.process import SimulatedProcess
 from nexus_devtools.backends.script import Fault, FaultKind, Script, script_from_json
+from nexus_devtools.backends.simulated_process import SimulatedProcess
 
 __all__ = ["Fault", "FaultKind", "Script", "SimulatedBackend", "SimulatedProcess", "main"]
 
