@@ -109,7 +109,7 @@ class SimulatedBackend:
         return self._ledger.snapshot()
 
     async def until(self, holds: Callable[[Seen], bool], *, seconds: float = 5.0) -> Seen:
-        """Wait until this holds of what was seen; raises ``TimeoutError`` if it does not in time."""
+        """Wait until this holds of what was seen, else raise ``TimeoutError``."""
         async with asyncio.timeout(seconds):
             while not holds(seen := self.seen()):
                 self._ledger.changed.clear()

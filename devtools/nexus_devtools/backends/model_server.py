@@ -2,8 +2,8 @@
 
 Promises: llama.cpp's own OpenAI-compatible server on gemma3-270m; prints ``listening on
 127.0.0.1:PORT`` once it accepts connections (503 until the model is loaded), serves until SIGTERM
-or SIGINT, exits with 0. Questions in chat form get one-line answers: it is a base model, so the chat
-template frames them as a text of questions and answers, and generation stops at a line's end.
+or SIGINT, exits with 0. Questions in chat form get one-line answers: it is a base model, so the
+chat template frames them as a text of questions and answers, and generation stops at a line's end.
 It is NOT a good model: it is the smallest real one, for showing that real bytes flow.
 """
 
