@@ -79,6 +79,13 @@ class Window:
                         result.add(counts)
         return result
 
+    def covered(self, now: float) -> float:
+        """How many seconds of history there are, up to the window's span; at least one bucket."""
+        if not self._buckets:
+            return float(self.family)
+        began = min(self._buckets) * self.family
+        return min(max(now - began, self.family), self.family * self.family.span)
+
     @property
     def empty(self) -> bool:
         """True if nothing is left in the window."""

@@ -1,0 +1,75 @@
+"""What is said of a backend beside its state: the WithinPolicy condition, in words.
+
+Promises one reason and one sentence for every combination of verdict and evidence (the contract's
+rows S2, S3, S5, S6 and S13, which change no state). It moves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nexus_api import reasons
+from nexus_api.backend import SubjectState
+from nexus_api.meta import ConditionStatus
+from nexus_api.quantities import format_time
+from nexus_quality.policy import Policy
+from nexus_quality.rules import Firing
+from nexus_quality.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class WithinPolicy:
+    """The condition WithinPolicy without its bookkeeping."""
+
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """The verdict and what to say of it. `traffic`: Active, NoTraffic or ReportsStale."""
+
+    verdict: Verdict
+    within_policy: WithinPolicy
+    traffic: str
+    reporters: int
+
+
+def within_policy(
+    verdict: Verdict, firing: Firing | None, policy: Policy, *, traffic: str, starting: bool
+) -> WithinPolicy:
+    """The condition for a verdict and the rule that fires now, if one does."""
+    if verdict.state is SubjectState.EXCLUDED:
+        return _excluded(verdict)
+    if verdict.state is SubjectState.PROBATION:
+        message = (
+            f"On probation: {verdict.successes} of {policy.probation_successes} probing requests "
+            "succeeded"
+        )
+        reason = reasons.PROBATION if verdict.successes else reasons.AWAITING_PROBE
+        return WithinPolicy(ConditionStatus.FALSE, reason, message)
+    if firing is not None and not policy.enforce:
+        message = f"Would be excluded: {firing.reason}"
+        return WithinPolicy(ConditionStatus.FALSE, reasons.WOULD_BE_EXCLUDED, message)
+    if firing is not None and not firing.quorum:
+        names = ", ".join(firing.blamed[:5])
+        message = f"{firing.reason}, but only as seen by {names}; their own breakers protect them"
+        return WithinPolicy(ConditionStatus.TRUE, reasons.FAILING_FOR_SOME, message)
+    if traffic != reasons.ACTIVE and not starting:
+        return WithinPolicy(ConditionStatus.UNKNOWN, traffic, _SILENCE[traffic])
+    return WithinPolicy(ConditionStatus.TRUE, reasons.WITHIN_THRESHOLDS, "No rule fires")
+
+
+def _excluded(verdict: Verdict) -> WithinPolicy:
+    firing = verdict.firing
+    end = "" if verdict.until is None else f"; probed again from {format_time(verdict.until)}"
+    if firing is None:
+        return WithinPolicy(ConditionStatus.FALSE, reasons.EXCLUDED, f"Excluded{end}")
+    return WithinPolicy(ConditionStatus.FALSE, firing.rule.value, f"{firing.reason}{end}")
+
+
+_SILENCE = {
+    reasons.NO_TRAFFIC: "No request in the last hour",
+    reasons.REPORTS_STALE: "The proxies that used it have been silent for 90 s",
+}

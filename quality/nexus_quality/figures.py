@@ -1,0 +1,128 @@
+"""The published figures of a backend: exact counts, rates as text, TTFT from the sketch.
+
+Promises that nothing is ever a misleading zero: without a request in the hour the one-hour fields
+are absent. It decides nothing; verdicts are computed from counts elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nexus_api.backend import ModelQuality, Quality, SubjectState
+from nexus_api.quantities import format_time, rate_percent
+from nexus_quality.counts import Counts, total
+from nexus_quality.ledger import Ledger
+from nexus_quality.sketch import quantile
+from nexus_quality.window import Family
+
+MAX_MODELS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """The counters of the last hour and day of one subject. `last_failure`: epoch seconds."""
+
+    hour: Counts = field(default_factory=Counts)
+    day: Counts = field(default_factory=Counts)
+    last_failure: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """True if there is anything to publish."""
+        return bool(self.hour.requests or self.day.requests or self.hour.throttled)
+
+    def fields(self, now: float, reporters: int) -> dict[str, object]:
+        """The fields of `Quality` that have data."""
+        found: dict[str, object] = {"observed_time": format_time(now)}
+        hour, day = self.hour, self.day
+        if self.last_failure is not None:
+            found["last_failure_time"] = format_time(self.last_failure)
+        if day.requests:
+            found["requests_24h"], found["errors_24h"] = day.requests, day.errors
+            found["success_rate_24h"] = rate_percent(
+                part=day.requests - day.errors, whole=day.requests
+            )
+        if hour.requests or hour.throttled:
+            found["throttled_1h"], found["reporters"] = hour.throttled, reporters
+        if hour.requests:
+            found["requests_1h"], found["errors_1h"] = hour.requests, hour.errors
+            found["error_rate_1h"] = rate_percent(part=hour.errors, whole=hour.requests)
+        if hour.ttft_count:
+            found["ttft_samples_1h"] = hour.ttft_count
+            found["avg_ttft_milliseconds"] = hour.ttft_ms_sum // hour.ttft_count
+            found["p50_ttft_milliseconds"] = _rounded(quantile(hour.ttft_bins, 0.5))
+            found["p95_ttft_milliseconds"] = _rounded(quantile(hour.ttft_bins, 0.95))
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The figures of one backend at `now`; `reporters`: who used it in the last hour."""
+
+    now: float
+    reporters: int
+    whole: Tally
+    models: Mapping[str, Tally]
+
+    def quality(self) -> Quality | None:
+        """For `status.quality`; None if nothing was ever reported."""
+        if not self.whole.known:
+            return None
+        return Quality(**self.whole.fields(self.now, self.reporters))  # type: ignore[arg-type]
+
+    def model_quality(self) -> tuple[ModelQuality, ...]:
+        """For `status.modelQuality`: the models of most requests, at most 32."""
+        ranked = sorted(self._known(), key=lambda m: (-self.models[m].hour.requests, m))
+        return tuple(
+            ModelQuality(
+                name=model,
+                state=SubjectState.ACTIVE,
+                **self.models[model].fields(self.now, self.reporters),  # type: ignore[arg-type]
+            )
+            for model in ranked[:MAX_MODELS]
+        )
+
+    @property
+    def models_omitted(self) -> int:
+        """How many models with data are not in `model_quality`."""
+        return max(0, len(self._known()) - MAX_MODELS)
+
+    def _known(self) -> list[str]:
+        return [model for model, tally in self.models.items() if tally.known]
+
+
+def figures(ledger: Ledger, uid: str, now: float) -> Figures:
+    """Add up what the fleet reported of a backend, of any generation."""
+    hours: dict[str, list[Counts]] = {}
+    days: dict[str, list[Counts]] = {}
+    failures: dict[str, float] = {}
+    users = 0
+    for reporter in ledger.reporters.values():
+        used = False
+        for model, series in reporter.of(uid):
+            series.expire(now)
+            hour = series.windows[Family.MINUTE].totals()
+            hours.setdefault(model, []).append(hour)
+            days.setdefault(model, []).append(series.windows[Family.HOUR].totals())
+            if series.last_failure is not None:
+                failures[model] = max(failures.get(model, 0.0), series.last_failure)
+            used = used or hour.requests > 0
+        users += used
+    models = {
+        model: Tally(
+            hour=total(hours[model]), day=total(days[model]), last_failure=failures.get(model)
+        )
+        for model in hours
+        if model
+    }
+    whole = Tally(
+        hour=total(tally.hour for tally in models.values()),
+        day=total(tally.day for tally in models.values()),
+        last_failure=max(failures.values(), default=None),
+    )
+    return Figures(now=now, reporters=users, whole=whole, models=models)
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)

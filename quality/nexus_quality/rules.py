@@ -1,0 +1,174 @@
+"""The rules that exclude a backend, and the quorum they need.
+
+Promises that a rule is a small function over sums and that the quorum is the same for all: a rule
+must also hold with the reporters of most errors left out. It changes no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nexus_api import quantities
+from nexus_api.backend import ExclusionRule
+from nexus_quality.evidence import Share, Sums
+from nexus_quality.policy import Policy
+
+LEAST_ERRORS_OF_REST = 3
+ROW_MEMORY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a rule looks at: the sums of a part of the fleet, and the volume of all of it."""
+
+    part: Sums
+    all: Sums
+    policy: Policy
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firing:
+    """A rule that holds. `quorum` False: only together with its worst reporters, `blamed`."""
+
+    rule: ExclusionRule
+    errors: int
+    requests: int
+    reason: str
+    suggested_action: str
+    quorum: bool = True
+    blamed: tuple[str, ...] = ()
+
+
+def error_rate(case: Case) -> bool:
+    """The rate of the hour, once enough requests are in. Attempts in flight count as successes."""
+    if case.all.requests < case.policy.min_requests:
+        return False
+    return case.policy.rate_reached(
+        errors=case.part.errors, requests=case.part.requests + case.part.in_flight
+    )
+
+
+def short_window(case: Case) -> bool:
+    """The rate of the short window, which believes twice as many requests."""
+    if not case.policy.short_window_seconds:
+        return False
+    if case.all.short_requests < 2 * case.policy.min_requests:
+        return False
+    return case.policy.rate_reached(
+        errors=case.part.short_errors, requests=case.part.short_requests + case.part.in_flight
+    )
+
+
+def fleet_row(case: Case) -> bool:
+    """Failures in a row, summed over proxies too quiet to make one alone.
+
+    The sum must reach the scaled number and the attempts the fleet makes in a second, and be at
+    least half of the attempts expected since the first of the failures.
+    """
+    part, policy = case.part, case.policy
+    if policy.consecutive_failures <= 0 or not part.row:
+        return False
+    span = case.now - part.row_began
+    if span > ROW_MEMORY_SECONDS:
+        return False
+    before_requests, before_errors = part.requests - part.row, part.errors - part.row
+    needed = policy.row_needed(errors=max(0, before_errors), requests=max(0, before_requests))
+    return part.row >= max(needed, case.all.usual) and 2 * part.row >= part.usual * span
+
+
+def open_breakers(case: Case) -> bool:
+    """Proxies that make at least half of the usual attempts keep them away already."""
+    if case.policy.consecutive_failures <= 0 or case.part.open_usual <= 0.0:
+        return False
+    return 2 * case.part.open_usual >= case.part.usual
+
+
+Rule = tuple[ExclusionRule, Callable[[Case], bool]]
+
+# Ordered by how much a reason tells the reader; any of them suffices.
+RULES: tuple[Rule, ...] = (
+    (ExclusionRule.SHORT_WINDOW, short_window),
+    (ExclusionRule.ERROR_RATE, error_rate),
+    (ExclusionRule.OPEN_BREAKERS, open_breakers),
+    (ExclusionRule.FLEET_ROW, fleet_row),
+)
+
+
+def fire(shares: tuple[Share, ...], policy: Policy, now: float) -> Firing | None:
+    """The first rule that fires with its quorum, else the first that fires without, else None."""
+    sums = Sums.of(shares)
+    if sums.errors <= 0:
+        return None
+    worst_first = sorted(shares, key=lambda share: share.errors, reverse=True)
+    left_out = max(0, min(policy.min_reporters, len(shares)) - 1)
+    rest = Sums.of(worst_first[left_out:])
+    lonely: Firing | None = None
+    for rule, holds in RULES:
+        if not holds(Case(sums, sums, policy, now)):
+            continue
+        quorum = left_out == 0 or (
+            rest.errors >= LEAST_ERRORS_OF_REST and holds(Case(rest, sums, policy, now))
+        )
+        blamed = tuple(share.reporter for share in worst_first[:left_out])
+        firing = _firing(rule, sums, policy, quorum=quorum, blamed=() if quorum else blamed)
+        if quorum:
+            return firing
+        lonely = lonely or firing
+    return lonely
+
+
+def _firing(
+    rule: ExclusionRule, sums: Sums, policy: Policy, *, quorum: bool, blamed: tuple[str, ...]
+) -> Firing:
+    errors, requests = sums.errors, sums.requests
+    if rule is ExclusionRule.SHORT_WINDOW:
+        errors, requests = sums.short_errors, sums.short_requests
+    return Firing(
+        rule=rule,
+        errors=errors,
+        requests=requests,
+        reason=_reason(rule, errors, requests, sums, policy),
+        suggested_action=_ACTIONS[rule],
+        quorum=quorum,
+        blamed=blamed,
+    )
+
+
+def _reason(rule: ExclusionRule, errors: int, requests: int, sums: Sums, policy: Policy) -> str:
+    rate = quantities.rate_percent(part=errors, whole=max(requests, 1))
+    threshold = quantities.format_percent(policy.threshold_basis_points)
+    texts = {
+        ExclusionRule.ERROR_RATE: f"Error rate {rate} of the hour ({errors} of {requests}) "
+        f"reaches the threshold {threshold}",
+        ExclusionRule.SHORT_WINDOW: f"Error rate {rate} of the last "
+        f"{policy.short_window_seconds} s ({errors} of {requests}) reaches the threshold "
+        f"{threshold}",
+        ExclusionRule.FLEET_ROW: f"{sums.row} failures in a row over the fleet",
+        ExclusionRule.OPEN_BREAKERS: f"The proxies that make most of its requests see failures in "
+        f"a row ({errors} of {requests} failed)",
+    }
+    return texts[rule]
+
+
+_WAIT = "Look at the backend's own logs; it is probed again when the exclusion ends"
+_ACTIONS = {
+    ExclusionRule.ERROR_RATE: _WAIT,
+    ExclusionRule.SHORT_WINDOW: _WAIT,
+    ExclusionRule.FLEET_ROW: _WAIT,
+    ExclusionRule.OPEN_BREAKERS: _WAIT,
+}
+
+
+def would_fire(rule: ExclusionRule, *, errors: int, requests: int, policy: Policy) -> bool:
+    """True if recorded evidence would still exclude under `policy` (after an edit)."""
+    if rule is ExclusionRule.ERROR_RATE:
+        enough = requests >= policy.min_requests
+        return enough and policy.rate_reached(errors=errors, requests=requests)
+    if rule is ExclusionRule.SHORT_WINDOW:
+        enough = policy.short_window_seconds > 0 and requests >= 2 * policy.min_requests
+        return enough and policy.rate_reached(errors=errors, requests=requests)
+    if rule in (ExclusionRule.FLEET_ROW, ExclusionRule.OPEN_BREAKERS):
+        return 0 < policy.consecutive_failures <= errors
+    return True
