@@ -32,6 +32,39 @@ $(DEMO_STAMP): $(DEV_STAMP) requirements/demo.txt
 .PHONY: setup
 setup: $(DEV_STAMP) ## install everything the tests need into .venv
 
+.PHONY: demo
+demo: $(DEMO_STAMP) ## the main job, live: a real API server, a real model, two proxies, a backend that breaks (KEEP=1 leaves it running)
+	@$(BIN)/python -m nexus_devtools.demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: lint ## everything: ruff, mypy, unit tests, tests on a real API server, end to end
+	@echo "==> unit tests"
+	@$(BIN)/pytest -q tests/unit
+	@echo "==> the control plane that the next tests run on"
+	@$(BIN)/python -m nexus_devtools.controlplane build
+	@echo "==> tests on a real API server, and end to end"
+	@$(BIN)/pytest -q tests/apiserver tests/e2e
+
+.PHONY: unit
+unit: $(DEV_STAMP) ## the unit tests alone (a minute, no API server)
+	@$(BIN)/pytest -q tests/unit
+
+.PHONY: bench
+bench: $(DEV_STAMP) ## measure: CPU per request beside nginx, verdict latency, memory, decisions; prints tables
+	@$(BIN)/python -m bench
+
+.PHONY: cluster-up
+cluster-up: $(DEV_STAMP) ## start a Kubernetes control plane without root (CLUSTER=kind: a kind cluster, needs Docker)
+	@$(BIN)/python -m nexus_devtools.cluster up $(CLUSTER)
+
+.PHONY: cluster-down
+cluster-down: $(DEV_STAMP) ## stop it; nothing stays behind
+	@$(BIN)/python -m nexus_devtools.cluster down $(CLUSTER)
+
+.PHONY: clean
+clean: ## remove the virtual environments and the tools' caches in this folder
+	@rm -rf $(VENV) $(VENV)-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
 .PHONY: lint
 lint: $(DEV_STAMP) ## ruff and mypy --strict
 	@echo "==> ruff"
