@@ -18,7 +18,7 @@ from nexus_proxy.routing.request import Endpoint
 if TYPE_CHECKING:
     import ssl
 
-    from nexus_quality.monitor import Subject
+    from nexus_quality.subject import Subject
 
 EWMA_WEIGHT = 0.2
 DEFAULT_REST_SECONDS = 5.0
@@ -161,21 +161,29 @@ class Traits:
     """What a (backend, model) is by its configuration and last known status, as the pipeline reads
     it.
 
-    `capabilities` None means unknown, which is neutral; so does `context_length` None. `obstacle`
-    is a `(reason, suggested action)` that keeps the backend out whatever the request (a missing
-    key, say).
+    `capabilities` is a bit set as in `request`, None when unknown, which is neutral; so is
+    `context_length` None. `obstacle` and `unhealthy` are `(reason, suggested action)`: the first
+    keeps the backend out whatever the request (a missing key, say), the second leaves it to the
+    last resort. `least_bad` and `ttft_threshold_ms` come from the quality policy in force. `price`
+    is nano-USD per million input and output tokens.
     """
 
     zone: str = "Restricted"
     tier: int = 1
     priority: int = 50
-    capabilities: frozenset[str] | None = None
+    capabilities: int | None = None
     context_length: int | None = None
-    priced: bool = True
     suspended: bool = False
     unhealthy: tuple[str, str] | None = None
     obstacle: tuple[str, str] | None = None
-    owned_by: str = ""
+    least_bad: bool = True
+    ttft_threshold_ms: int = 0
+    price: tuple[int, int] | None = None
+    created: int = 0
+    discovery_seconds: float = 30.0
+
+
+DEFAULT_TRAITS = Traits()
 
 
 class Candidate:
@@ -184,7 +192,15 @@ class Candidate:
     `upstream_model` is the name to send where it differs from `model` (None: they are the same).
     """
 
-    __slots__ = ("backend", "model", "resting_until", "subject", "traits", "upstream_model")
+    __slots__ = (
+        "backend",
+        "missing_until",
+        "model",
+        "resting_until",
+        "subject",
+        "traits",
+        "upstream_model",
+    )
 
     def __init__(
         self,
@@ -199,8 +215,16 @@ class Candidate:
         self.model = model
         self.subject = subject
         self.upstream_model = upstream_model
-        self.traits = traits or Traits()
+        self.traits = traits or DEFAULT_TRAITS
         self.resting_until = 0.0
+        self.missing_until: dict[Endpoint, float] = {}
+
+    def lacks(self, now: float, endpoint: Endpoint) -> None:
+        """The backend answered 404 for this model: send it none at this endpoint until the next
+        discovery.
+        """
+        self.missing_until[endpoint] = now + self.traits.discovery_seconds
+        self.backend.touch()
 
     def rest(
         self,
@@ -216,3 +240,10 @@ class Candidate:
         seconds = min(asked, MAX_REST_SECONDS) * (1 + REST_JITTER * random())
         self.resting_until = max(self.resting_until, now + seconds)
         self.backend.touch()
+
+    def cost_nano_usd(self, *, input_tokens: int, output_tokens: int) -> int | None:
+        """What these tokens cost here, rounded down to a nano-USD; None without a price."""
+        if self.traits.price is None:
+            return None
+        price_in, price_out = self.traits.price
+        return (input_tokens * price_in + output_tokens * price_out) // 1_000_000

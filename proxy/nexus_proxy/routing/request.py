@@ -31,6 +31,9 @@ class Endpoint(enum.Enum):
     EMBEDDINGS = "/v1/embeddings"
     RESPONSES = "/v1/responses"
 
+    def __init__(self, path: str) -> None:
+        self.number = len(type(self).__members__)
+
     @property
     def path(self) -> str:
         return self.value
@@ -39,7 +42,7 @@ class Endpoint(enum.Enum):
 ENDPOINTS: dict[bytes, Endpoint] = {e.value.encode(): e for e in Endpoint}
 
 
-class BadRequest(Exception):  # noqa: N818 (the name of the HTTP status)
+class BadRequest(Exception):
     """The request cannot be routed as it stands: HTTP 400, OpenAI error envelope."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:

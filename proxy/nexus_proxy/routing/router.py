@@ -1,80 +1,173 @@
 """The one question the byte path asks: where does this request go?
 
 `Router.choose` answers for a first attempt, `Router.again` after a failed one, each with a `Choice`
-or with the `Rejection` to send to the client. Neither does I/O nor waits.
+or with the `Rejection` to send to the client. Neither does I/O nor waits. The pipeline runs once
+per change of the table or of a standing (`plan`), not once per request.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random as chance
+from collections.abc import Callable
 from typing import Protocol
 
-from nexus_proxy.routing.candidate import Candidate
+from nexus_proxy.counters import Counters
+from nexus_proxy.routing.choice import FAILOVER, RECOVERY_PROBE, Choice
+from nexus_proxy.routing.journal import Journal
+from nexus_proxy.routing.leg import Surroundings
+from nexus_proxy.routing.plan import Plan, Route
+from nexus_proxy.routing.reason import Reason, Rejection
+from nexus_proxy.routing.refusal import (
+    incapable,
+    model_not_found,
+    no_backend,
+    not_ready,
+    retries_spent,
+)
 from nexus_proxy.routing.request import Call
+from nexus_proxy.routing.retry import RetryBudget
+from nexus_proxy.routing.table import Table
+from nexus_proxy.routing.tiers import LAST_RESORT as LAST_RESORT_TIERS
+from nexus_proxy.routing.tiers import ORDINARY, Asking, probe
 
-
-class Choice:
-    """One attempt to make.
-
-    `probe` and `last_resort` are for `candidate.subject.begin`; `reason` is the value of
-    X-Nexus-Route-Reason; `fallback_model` that of X-Nexus-Fallback-Model (None: no fallback);
-    `rewrite` the value to put in place of the request's `model` (None: send the body as it came).
-    Use `rewrite`, not `candidate.upstream_model`: it also covers aliases and fallbacks.
-    """
-
-    __slots__ = ("candidate", "fallback_model", "last_resort", "probe", "reason", "rewrite")
-
-    def __init__(
-        self,
-        candidate: Candidate,
-        *,
-        probe: bool = False,
-        last_resort: bool = False,
-        reason: str = "capability-match",
-        fallback_model: str | None = None,
-        rewrite: str | None = None,
-    ) -> None:
-        self.candidate = candidate
-        self.probe = probe
-        self.last_resort = last_resort
-        self.reason = reason
-        self.fallback_model = fallback_model
-        self.rewrite = rewrite
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why one candidate is left out: who says so, and what a person can do."""
-
-    backend: str
-    reconciler: str
-    reason: str
-    suggested_action: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """No attempt can be made: the HTTP status and OpenAI error to answer with.
-
-    `retry_after` is in whole seconds, None when no end is known; `param` names the request field at
-    fault.
-    """
-
-    status: int
-    code: str
-    message: str
-    reasons: tuple[Reason, ...] = ()
-    retry_after: int | None = None
-    param: str | None = None
+__all__ = ["Choice", "Reason", "Rejection", "Router", "Routing"]
 
 
 class Routing(Protocol):
     """What the byte path needs of a router (`Router` below is the one there is)."""
 
-    ready: bool
+    @property
+    def ready(self) -> bool: ...
 
     def choose(self, call: Call, now: float) -> Choice | Rejection: ...
 
     def again(self, call: Call, now: float, *, first_retry_free: bool) -> Choice | Rejection: ...
 
     def models(self) -> bytes: ...
+
+
+class Router:
+    """Routes the calls of one proxy by the table installed last."""
+
+    def __init__(
+        self,
+        *,
+        random: Callable[[], float] = chance.random,
+        counters: Counters | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.journal = journal or Journal()
+        self.counters = counters or Counters()
+        self.table = Table()
+        self.ready = False
+        self._random = random
+        self._turns: dict[str, int] = {}
+        self._retries = RetryBudget()
+        self._routes: dict[str, Route] = {}
+        self._surroundings = self._surround()
+
+    def install(self, table: Table) -> None:
+        """Route by this table from now on."""
+        self.table = table
+        self.ready = True
+        self._surroundings = self._surround()
+        self.invalidate()
+
+    def invalidate(self) -> None:
+        """Forget every plan: a standing changed."""
+        self._routes.clear()
+
+    def _surround(self) -> Surroundings:
+        return Surroundings(self.table.rules, self.journal, self._random, self._turns)
+
+    def plan(self, call: Call) -> Plan | Rejection:
+        """The plan of a call's kind, or why no candidate could ever serve it."""
+        route = self._routes.get(call.model)
+        if route is None:
+            if not self.ready:
+                return not_ready()
+            route = Route(call.model, self.table)
+            if not route.models:
+                return model_not_found(call.model, self.table.names())
+            self._routes[call.model] = route
+        plan = route.plan(call, self.table, self._surroundings)
+        return incapable(call.model, plan) if plan.missing and plan.incapable else plan
+
+    def choose(self, call: Call, now: float) -> Choice | Rejection:
+        """Where the first attempt goes."""
+        plan = self.plan(call)
+        if isinstance(plan, Rejection):
+            return self._rejected(plan)
+        self._retries.attempt(now)
+        leg = plan.legs[0]
+        leg.settle(now)
+        if leg.plain:
+            choice = leg.pick(now)
+            if choice is not None:
+                return choice
+        return self._search(call, plan, now, first=True)
+
+    def again(self, call: Call, now: float, *, first_retry_free: bool) -> Choice | Rejection:
+        """Where the next attempt goes, after those in `call.tried` failed.
+
+        `first_retry_free`: the failure was a connect error or came within a second, so that the
+        first retry does not draw on the retry budget.
+        """
+        plan = self.plan(call)
+        if isinstance(plan, Rejection):
+            return self._rejected(plan)
+        if len(call.tried) > self.table.rules.max_retries:
+            return self._rejected(retries_spent(call, "maxRetries of the RoutingPolicy is reached"))
+        free = first_retry_free and len(call.tried) == 1
+        if not free and not self._retries.allows(now):
+            self.counters.retries_refused += 1
+            return self._rejected(retries_spent(call, "this proxy's retry budget is spent"))
+        for leg in plan.legs:
+            leg.settle(now)
+        choice = self._search(call, plan, now, first=False)
+        if isinstance(choice, Choice):
+            self._retries.attempt(now)
+        return choice
+
+    def _search(self, call: Call, plan: Plan, now: float, *, first: bool) -> Choice | Rejection:
+        tried = [choice.candidate for choice, _ in call.tried]
+        asking = Asking(now, self._random, call.model, tried)
+        choice = self._ordinary(plan, asking, first=first) or self._last_resort(plan, asking)
+        if choice is None:
+            return self._rejected(no_backend(call, plan, now))
+        if not first and not choice.last_resort:
+            return choice.marked(FAILOVER)
+        return choice
+
+    def _ordinary(self, plan: Plan, asking: Asking, *, first: bool) -> Choice | None:
+        for leg in plan.legs:
+            if first:
+                leg.settle(asking.now)
+                drawn = probe(leg, asking)
+                if drawn is not None:
+                    self.counters.probes += 1
+                    return leg.choice(drawn, asking.requested).marked(RECOVERY_PROBE, probe=True)
+            for tier in ORDINARY:
+                choice = tier(leg, asking)
+                if choice is not None:
+                    return choice
+        return None
+
+    def _last_resort(self, plan: Plan, asking: Asking) -> Choice | None:
+        for leg in plan.legs:
+            for tier in LAST_RESORT_TIERS:
+                choice = tier(leg, asking)
+                if choice is not None:
+                    self.counters.last_resorts += 1
+                    return choice
+        return None
+
+    def _rejected(self, rejection: Rejection) -> Rejection:
+        exclusions = self.counters.exclusions
+        for reason in rejection.reasons:
+            exclusions[reason.reconciler] = exclusions.get(reason.reconciler, 0) + 1
+        return rejection
+
+    def models(self) -> bytes:
+        """The body of GET /v1/models."""
+        return self.table.models_body()

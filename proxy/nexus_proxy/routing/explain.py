@@ -1,0 +1,108 @@
+"""The decision for a request, spelled out for `/v1/explain`: every candidate's score or reason, and
+who was drawn from.
+
+It looks at the same plan the router chooses from and changes nothing: no attempt is counted, no
+probe is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nexus_proxy.routing.candidate import Candidate
+from nexus_proxy.routing.leg import Leg
+from nexus_proxy.routing.reason import Reason, Rejection
+from nexus_proxy.routing.refusal import waiting_reason
+from nexus_proxy.routing.request import Call
+from nexus_proxy.routing.router import Router
+from nexus_proxy.routing.strategy import STRATEGIES
+
+Explanation = dict[str, Any]
+
+
+def explain(router: Router, call: Call, now: float) -> Explanation:
+    """The decision for a call as JSON-able data; `decision` is Route or Reject."""
+    plan = router.plan(call)
+    if isinstance(plan, Rejection):
+        return {
+            "model": call.model,
+            "decision": "Reject",
+            "status": plan.status,
+            "code": plan.code,
+            "message": plan.message,
+            "rejection_reasons": [reason_data(reason) for reason in plan.reasons],
+        }
+    width = STRATEGIES[router.table.rules.strategy].width
+    legs = [_leg(leg, width, now) for leg in plan.legs]
+    usable = any(
+        entry["tier"] != "Out" and "unavailable" not in entry
+        for leg in legs
+        for entry in leg["candidates"]
+    )
+    return {
+        "model": call.model,
+        "decision": "Route" if usable else "Reject",
+        "strategy": router.table.rules.strategy.value,
+        "max_retries": router.table.rules.max_retries,
+        "legs": legs,
+    }
+
+
+def reason_data(reason: Reason) -> dict[str, str]:
+    """A reason as it stands in `error.context.rejection_reasons`."""
+    return {
+        "backend": reason.backend,
+        "reconciler": reason.reconciler,
+        "reason": reason.reason,
+        "suggested_action": reason.suggested_action,
+    }
+
+
+def _leg(leg: Leg, width: int, now: float) -> Explanation:
+    leg.settle(now)
+    answer = leg.sorted
+    near = {leg.members[number].backend.id for number in leg.board.near(width)}
+    tiers: list[tuple[str, list[Candidate]]] = [
+        ("Active", answer.admitted),
+        ("SlowStart", answer.slow),
+        ("Probation", answer.probing),
+        ("Excluded", [c for c in answer.excluded if c.traits.least_bad]),
+        ("Unhealthy", [c for c in answer.unhealthy if c.traits.least_bad]),
+    ]
+    entries = [
+        _candidate(leg, tier, candidate, now) for tier, members in tiers for candidate in members
+    ]
+    named = {entry["backend"]: entry for entry in entries}
+    for reason in answer.reasons:
+        entry = named.get(reason.backend)
+        if entry is None:
+            entry = {"backend": reason.backend, "tier": "Out"}
+            entries.append(entry)
+        entry |= {key: value for key, value in reason_data(reason).items() if key != "backend"}
+    return {
+        "model": leg.model,
+        "fallback": leg.fallback,
+        "drawn_from": sorted(near),
+        "candidates": entries,
+    }
+
+
+def _candidate(leg: Leg, tier: str, candidate: Candidate, now: float) -> Explanation:
+    backend = candidate.backend
+    entry: Explanation = {
+        "backend": backend.name,
+        "id": backend.id,
+        "tier": tier,
+        "score": leg.score(candidate, now),
+        "in_flight": backend.in_flight,
+        "latency_ms": round(backend.latency_ms, 1),
+    }
+    ttft_ms = candidate.subject.ttft_average_ms(now)
+    if ttft_ms is not None:
+        entry["avg_ttft_ms"] = ttft_ms
+    if tier == "SlowStart":
+        entry["admission"] = round(candidate.subject.admission(now), 3)
+    until = leg.unavailable_until(candidate, now)
+    if until is not None:
+        entry["unavailable"] = waiting_reason(leg, candidate, now, until).reason
+    return entry

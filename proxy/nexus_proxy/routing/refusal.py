@@ -1,0 +1,106 @@
+"""The rejections: what a client is told when no attempt can be made, with every reason there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from nexus_api import reasons
+from nexus_proxy.routing.candidate import Candidate
+from nexus_proxy.routing.leg import Leg
+from nexus_proxy.routing.plan import Plan
+from nexus_proxy.routing.reason import Reason, Rejection
+from nexus_proxy.routing.request import Call
+
+NO_BACKEND = "no_available_backend"
+LISTED_MODELS = 50
+
+
+def not_ready() -> Rejection:
+    """The routing table is not there yet."""
+    return Rejection(503, NO_BACKEND, "The proxy has no routing table yet", retry_after=1)
+
+
+def model_not_found(name: str, known: Sequence[str]) -> Rejection:
+    """No backend serves a model of this name."""
+    more = f" and {len(known) - LISTED_MODELS} more" if len(known) > LISTED_MODELS else ""
+    listed = ", ".join(known[:LISTED_MODELS]) + more
+    available = f"Available: {listed}" if known else "No backend serves any model yet"
+    return Rejection(
+        404, "model_not_found", f"Model {name!r} not found. {available}", param="model"
+    )
+
+
+def incapable(name: str, plan: Plan) -> Rejection:
+    """Backends serve the model, but none has what the request needs."""
+    return Rejection(
+        400,
+        "missing_capability",
+        f"No backend of model {name!r} can serve this request: missing {', '.join(plan.missing)}",
+        reasons=tuple(reason for leg in plan.legs for reason in leg.sorted.reasons),
+        param="model",
+    )
+
+
+def retries_spent(call: Call, why: str) -> Rejection:
+    """Attempts failed, and there may be no further one."""
+    return Rejection(
+        503,
+        NO_BACKEND,
+        f"{len(call.tried)} attempts for model {call.model!r} failed, and {why}",
+        reasons=tuple(_tried(call)),
+    )
+
+
+def no_backend(call: Call, plan: Plan, now: float) -> Rejection:
+    """Every candidate is left out, full, resting or has failed for this request."""
+    found = [*_tried(call)]
+    ends: list[float] = []
+    for leg in plan.legs:
+        found += leg.sorted.reasons
+        for candidate, reason, end in _waiting(leg, now):
+            if all(choice.candidate is not candidate for choice, _ in call.tried):
+                found.append(reason)
+            ends.append(end)
+    known = [end for end in ends if end != math.inf]
+    return Rejection(
+        503,
+        NO_BACKEND,
+        f"No backend can serve model {call.model!r} now",
+        reasons=tuple(found),
+        retry_after=max(1, math.ceil(min(known) - now)) if known else None,
+    )
+
+
+def _tried(call: Call) -> Iterator[Reason]:
+    for choice, outcome in call.tried:
+        yield Reason(
+            choice.candidate.backend.name,
+            reasons.SCHEDULER_RECONCILER,
+            f"The attempt failed: {outcome}",
+            "Try again, or look at the backend",
+        )
+
+
+def _waiting(leg: Leg, now: float) -> Iterator[tuple[Candidate, Reason, float]]:
+    """Candidates that could serve, were they not full or resting, each with the end of that."""
+    answer = leg.sorted
+    for candidate in (*answer.admitted, *answer.slow, *answer.probing):
+        end = leg.unavailable_until(candidate, now)
+        if end is not None:
+            yield candidate, waiting_reason(leg, candidate, now, end), end
+
+
+def waiting_reason(leg: Leg, candidate: Candidate, now: float, end: float) -> Reason:
+    """Why a candidate cannot serve at this moment."""
+    backend = candidate.backend
+    if end == math.inf:
+        why = f"At maxConcurrency with {backend.in_flight} requests in flight"
+        action = "Try again, raise maxConcurrency or add a backend"
+    elif candidate.resting_until == end:
+        why = f"Resting for another {math.ceil(end - now)} s: the backend asked for it"
+        action = "Try again then"
+    else:
+        why = f"The backend answered 404 for model {candidate.model!r}"
+        action = "Check models[] of the LLMBackend"
+    return Reason(backend.name, reasons.SCHEDULER_RECONCILER, why, action)
