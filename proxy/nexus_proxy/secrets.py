@@ -31,7 +31,7 @@ class NoSecrets:
         return None
 
     def missing(self, secret: str, key: str) -> str:
-        return f"Mount Secret {secret} as FOLDER/{secret}/{key} and start with --credentials-dir FOLDER"
+        return f"Mount Secret {secret} as DIR/{secret}, and start with --credentials-dir DIR"
 
 
 class MountedSecrets:

@@ -20,6 +20,7 @@ from nexus_api import (
     ConditionStatus,
     DiscoveredModel,
     LLMBackend,
+    Pricing,
     reasons,
     resolve,
 )
@@ -181,13 +182,16 @@ def _traits(
         obstacle=obstacle,
         least_bad=policy.least_bad,
         ttft_threshold_ms=policy.ttft_penalty_threshold_ms,
-        price=price
-        and (
-            parse_usd(price.input_usd_per_million_tokens),
-            parse_usd(price.output_usd_per_million_tokens),
-        ),
+        price=_price(price) if price else None,
         created=int(parse_time(created)) if created else 0,
         discovery_seconds=float(spec.health_check.period_seconds),
+    )
+
+
+def _price(price: Pricing) -> tuple[int, int]:
+    return (
+        parse_usd(price.input_usd_per_million_tokens),
+        parse_usd(price.output_usd_per_million_tokens),
     )
 
 
