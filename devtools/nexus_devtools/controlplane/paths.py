@@ -13,6 +13,7 @@ from nexus_devtools.controlplane.errors import ControlPlaneError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 GO_MODULE = REPOSITORY / "devtools" / "controlplane"
+CRDS = REPOSITORY / "crds"
 GO_REQUIREMENTS = REPOSITORY / "requirements" / "go.txt"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from nexus_devtools.controlplane import given, identities, instance, kubeconfig
+from nexus_devtools.controlplane import given, identities, instance, kubeconfig, namespaces
 from nexus_devtools.controlplane.errors import ControlPlaneError
 from nexus_devtools.controlplane.kubectl import Kubectl
+from nexus_devtools.controlplane.paths import CRDS
 from nexus_devtools.controlplane.programs import find_programs
 
 
@@ -156,6 +157,21 @@ class ControlPlane:
             kubeconfig=kubeconfig,
             check=check,
             timeout_seconds=timeout_seconds,
+        )
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace, ready for pods and ServiceAccounts to be put into it."""
+        namespaces.create(self._kubectl, name, own=self.is_own)
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete a namespace with all that is in it (a given cluster finishes that by itself)."""
+        namespaces.delete(self._kubectl, name, own=self.is_own)
+
+    def apply_crds(self) -> None:
+        """Apply the project's custom resource definitions; returns once they are served."""
+        self.run_kubectl("apply", "--server-side", "-f", CRDS, check=True)
+        self.run_kubectl(
+            "wait", "--for=condition=Established", "--timeout=60s", "-f", CRDS, check=True
         )
 
     def identity(

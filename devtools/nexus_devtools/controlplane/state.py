@@ -71,7 +71,7 @@ def load(folder: Path) -> State | None:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ControlPlaneError(
-            f"{folder / FILE} is damaged ({error!r}): end what its *.pid name, then remove the folder"
+            f"{folder / FILE} is damaged ({error!r}): end what *.pid there name, remove the folder"
         ) from error
 
 

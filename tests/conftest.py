@@ -1,0 +1,27 @@
+"""What all tests share: the real API server of a session, and the markers that go with the
+folders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nexus_devtools.controlplane.pytest_fixtures import control_plane, crds, namespace
+
+__all__ = ["control_plane", "crds", "namespace"]
+
+TESTS = Path(__file__).parent
+MARKED_FOLDERS = {TESTS / "apiserver": "apiserver", TESTS / "e2e": "e2e"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test of ``apiserver/`` and ``e2e/``, so that ``-m "not apiserver"`` leaves none
+    over.
+    """
+    for item in items:
+        for folder, marker in MARKED_FOLDERS.items():
+            if folder in item.path.parents:
+                item.add_marker(marker)
