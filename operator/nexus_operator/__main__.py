@@ -1,0 +1,27 @@
+"""`nexus-operator`: exit code 0 stopped as asked, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from nexus_operator.logs import configure
+from nexus_operator.settings import WrongUsage, parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    try:
+        settings = parse(sys.argv[1:] if arguments is None else arguments)
+    except WrongUsage as error:
+        sys.stderr.write(f"nexus-operator: {error}\n")
+        return 2
+    configure(style=settings.log_format, level=settings.log_level)
+    from nexus_operator.app import operate  # kopf takes half a second: not for a wrong flag
+
+    return asyncio.run(operate(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The process: kopf embedded, our parts inside it, signals, exit code.
+
+Promises exit code 0 when stopped as asked and 1 otherwise, with one line that says why. kopf ends
+when a watch meets an error it does not know; what was learned is kept and it is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+from collections.abc import Callable, Iterator
+
+import kopf
+
+from nexus_api.meta import GROUP
+from nexus_operator.context import Context
+from nexus_operator.credentials import Credentials, load
+from nexus_operator.handlers import operator_registry
+from nexus_operator.kube import FIELD_MANAGER
+from nexus_operator.problems import Problem
+from nexus_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = (1.0, 2.0, 5.0, 15.0)
+EXIT_SECONDS = 20.0
+
+
+class Endless:
+    """Pauses between retries of a request, without an end: an API server comes back."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((0.2, 0.5, 1.0, 2.0), itertools.repeat(3.0))
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Every setting that matters here, said explicitly."""
+    settings = kopf.OperatorSettings()
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.posting.loggers = False
+    settings.posting.reporting_component = FIELD_MANAGER
+    settings.watching.chunk_size = 200
+    settings.watching.server_timeout = 300
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = Endless()
+    # Never used by low-level handlers; should kopf ever write, then not under its own names.
+    settings.persistence.finalizer = f"{GROUP}/finalizer"
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.process.ultimate_exiting_timeout = EXIT_SECONDS
+    return settings
+
+
+async def operate(
+    settings: Settings,
+    *,
+    find_credentials: Callable[[], Credentials] = load,
+    started: Callable[[Context], None] = lambda context: None,
+) -> int:
+    """Runs until stopped; returns the exit code. `started` gets the context once it exists."""
+    try:
+        context = Context(settings, load=find_credentials)
+    except Problem as problem:
+        log.critical("%s", problem)
+        return 1
+    started(context)
+    try:
+        for pause in itertools.chain(RESTART_SECONDS, itertools.repeat(RESTART_SECONDS[-1])):
+            await one_life(context)
+            if context.stop_flag.is_set():
+                break
+            log.warning("watching again in %.0f s", pause)
+            await asyncio.sleep(pause)
+    finally:
+        await context.close()
+    if context.failure is not None:
+        log.critical("%s", context.failure)
+        return 1
+    return 0
+
+
+async def one_life(context: Context) -> None:
+    """kopf from start to end; returns however it ended."""
+    existing = asyncio.all_tasks()
+    try:
+        tasks = await kopf.spawn_tasks(
+            registry=operator_registry(),
+            settings=kopf_settings(),
+            memo=context,
+            standalone=True,
+            clusterwide=context.settings.all_namespaces,
+            namespaces=[name for name in context.namespaces if name is not None],
+            stop_flag=context.stop_flag,
+        )
+        catch_signals(context)
+        await kopf.run_tasks(tasks, ignored=existing)
+    except Exception as error:
+        if context.failure is None and not context.stop_flag.is_set():
+            log.exception("the watch ended: %s", error)
+        await context.stop()
+
+
+def catch_signals(context: Context) -> None:
+    """SIGTERM and SIGINT stop the operator; in the place of kopf's handlers, which end one life."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, context.stop_flag.set)

@@ -1,0 +1,231 @@
+"""The operator's parts, put together: what kopf hands to every handler as its memo.
+
+Promises that all tasks of ours are known here, start in `start`, end in `stop`, and that the death
+of one ends the process with a reason. What was learned (engine, objects) outlives a restart of
+kopf within the process. It holds the parts; none of their work is done here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from nexus_operator import credentials as found
+from nexus_operator.clock import Clock
+from nexus_operator.credentials import Credentials
+from nexus_operator.engine import FleetEngine
+from nexus_operator.evaluator import Evaluator
+from nexus_operator.identity import Identities
+from nexus_operator.intake import Intake
+from nexus_operator.kube import Kube
+from nexus_operator.metrics import Metrics
+from nexus_operator.observer import Observer
+from nexus_operator.planner import Planner
+from nexus_operator.preflight import until_ready
+from nexus_operator.probe import Doorbell
+from nexus_operator.prober import Prober
+from nexus_operator.problems import Fatal, Problem
+from nexus_operator.registry import Registry
+from nexus_operator.rollcall import RollCall
+from nexus_operator.server import Server
+from nexus_operator.settings import Settings
+from nexus_operator.stats import Stats
+from nexus_operator.writer import Key, Writer
+
+log = logging.getLogger(__name__)
+
+CLOCK_TOLERANCE_SECONDS = 2.0
+STARTING = "starting: the objects are being listed"
+
+
+class Context:
+    """One operator. `load` finds credentials; `failure` is why it had to end, if it had to."""
+
+    def __init__(self, settings: Settings, *, load: Callable[[], Credentials] = found.load) -> None:
+        self.settings = settings
+        self.stop_flag = asyncio.Event()
+        self.failure: Fatal | None = None
+        self.problem: str | None = STARTING
+        self._load = load
+        self._tasks: list[asyncio.Task[None]] = []
+        self._assemble(load())
+
+    def __copy__(self) -> Context:
+        """kopf copies its memo for each object: this one is shared."""
+        return self
+
+    @property
+    def namespaces(self) -> tuple[str | None, ...]:
+        """The namespaces to list, (None,) for all of them."""
+        if self.settings.all_namespaces:
+            return (None,)
+        return self.settings.namespaces or (self.kube.credentials.namespace,)
+
+    async def start(self) -> None:
+        """Listens, waits for the API server, reads all objects, then sets everything going."""
+        try:
+            await self.server.start()
+            await self._ready()
+        except BaseException:
+            await self.stop()
+            raise
+        for name, work in self._work().items():
+            task = asyncio.create_task(work, name=f"nexus {name}")
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+        self.problem = None
+        log.info(
+            "ready: %d backends, listening on port %d",
+            len(self.registry.backends),
+            self.server.port,
+        )
+
+    async def stop(self) -> None:
+        """Takes no more reports, then ends every task; statuses being written are finished."""
+        self.problem = "stopping"
+        await self.server.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def close(self) -> None:
+        """Closes the connections, once and for all."""
+        await self.kube.close()
+        await self.doorbell.close()
+
+    def fail(self, problem: Fatal) -> None:
+        """Ends the process, for the first reason given."""
+        if self.failure is None:
+            self.failure = problem
+        self.stop_flag.set()
+
+    def take(self, plural: str, event: Mapping[str, Any]) -> None:
+        """An event of kopf's watch."""
+        stored = event["object"]
+        if event["type"] == "DELETED":
+            self.observer.gone(Key(plural, stored["metadata"]["uid"]))
+            return
+        if event["type"] is None:
+            self.rollcall.relisted()
+        self.observer.see(plural, stored)
+
+    async def accepted_credentials(self) -> Credentials:
+        """The client's credentials, after the API server accepted them."""
+        await self._ready()
+        return self.kube.credentials
+
+    async def _ready(self) -> None:
+        await until_ready(
+            self.kube,
+            self.namespaces,
+            see=self.observer.see,
+            gone=self._missing,
+            trouble=self._trouble,
+            clock=self.clock,
+        )
+
+    def _missing(self, plural: str, there: set[str]) -> None:
+        for uid in self.registry.shelf(plural).uids() - there:
+            self.observer.gone(Key(plural, uid))
+
+    def _trouble(self, problem: Problem | None) -> None:
+        if problem is not None:
+            self.problem = str(problem)
+        elif self._tasks:
+            self.problem = None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s died", task.get_name(), exc_info=error)
+            self.fail(Fatal(f"{task.get_name()} died: {error!r}"))
+
+    def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
+        return {
+            "writer": self.writer.run(),
+            "evaluator": self.evaluator.run(),
+            "prober": self.prober.run(),
+            "roll call": self.rollcall.run(),
+        }
+
+    def _assemble(self, credentials: Credentials) -> None:
+        clock, chance = Clock(), random.Random()
+        self.clock, self.registry = clock, Registry()
+        self.kube = Kube(credentials, renew=self._load)
+        self.doorbell = Doorbell()
+        self.metrics = Metrics(lambda: self.stats.readings())
+        self.engine = FleetEngine(epoch=secrets.token_hex(8), started=clock(), random=chance.random)
+        self.prober = Prober(
+            ring=self.doorbell.ring,
+            clock=clock,
+            random=chance.random,
+            turned=lambda uid: self.observer.turned(uid),
+            metrics=self.metrics,
+        )
+        self.planner = Planner(
+            registry=self.registry,
+            engine=self.engine,
+            prober=self.prober,
+            metrics=self.metrics,
+            clock=clock,
+            mark=lambda key: self.writer.mark(key),
+            gone=lambda key: self.observer.gone(key),
+            fail=self.fail,
+        )
+        self.writer = Writer(
+            kube=self.kube,
+            planner=self.planner,
+            metrics=self.metrics,
+            clock=clock,
+            random=chance.random,
+        )
+        self.evaluator = Evaluator(
+            registry=self.registry,
+            engine=self.engine,
+            planner=self.planner,
+            metrics=self.metrics,
+            clock=clock,
+            mark=self.writer.mark,
+        )
+        self.observer = Observer(
+            registry=self.registry,
+            engine=self.engine,
+            prober=self.prober,
+            planner=self.planner,
+            writer=self.writer,
+            metrics=self.metrics,
+            clock=clock,
+            touch=self.evaluator.touch,
+        )
+        self.rollcall = RollCall(
+            kube=self.kube,
+            registry=self.registry,
+            namespaces=self.namespaces,
+            gone=self.observer.gone,
+        )
+        self.stats = Stats(
+            registry=self.registry,
+            engine=self.engine,
+            clock=clock,
+            latency=lambda uid: self.prober.findings(uid).health.latency_ms,
+        )
+        self.server = Server(
+            settings=self.settings,
+            why_not_ready=lambda: self.problem,
+            metrics_page=self.metrics.page,
+            stats_page=self.stats.page,
+            intake=Intake(
+                identities=Identities(self.kube, clock),
+                namespace_of=self._namespace_of,
+                merge=self.evaluator.merge,
+                metrics=self.metrics,
+            ),
+        )
+
+    def _namespace_of(self, uid: str) -> str | None:
+        backend = self.registry.backends.get(uid)
+        return backend.metadata.namespace if backend else None

@@ -1,0 +1,134 @@
+"""When backends are judged: at once when something was heard, at `until`, and each interval.
+
+Promises that everything touched is judged as soon as the process has a moment, each backend once
+however often it was touched meanwhile, and that intake and probes are served in between. What a
+judgement says is the engine's, whether it is written the planner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+
+from nexus_api.meta import BACKEND_PLURAL
+from nexus_operator.engine import FleetEngine
+from nexus_operator.identity import Reporter
+from nexus_operator.metrics import Metrics
+from nexus_operator.planner import Planner
+from nexus_operator.registry import Registry, full_name
+from nexus_operator.writer import Key
+from nexus_quality.report import Answer, Report
+
+ROUND_SECONDS = 1.0
+EXPIRE_SECONDS = 10.0
+
+
+class Evaluator:
+    """`mark` is the writer's."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        engine: FleetEngine,
+        planner: Planner,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        mark: Callable[[Key], None],
+    ) -> None:
+        self._registry = registry
+        self._engine = engine
+        self._planner = planner
+        self._metrics = metrics
+        self._clock = clock
+        self._mark = mark
+        self._touched: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self._looked: dict[str, float] = {}
+        self._expired = clock()
+
+    def touch(self, uid: str) -> None:
+        """Something about a backend changed."""
+        self._touched[uid] = None
+        self._wake.set()
+
+    def merge(self, reporter: Reporter, report: Report) -> Answer:
+        """Takes a report in; all it touched is judged at once."""
+        merged = self._engine.merge(reporter.key, report, self._clock())
+        self._metrics.reports.labels(kind_of(report)).inc()
+        for seen in self._engine.drain_observations():
+            backend = self._registry.backends.get(seen.uid)
+            if backend is not None:
+                name = full_name(backend.metadata)
+                self._metrics.ttft.observe(name, seen.milliseconds, seen.count)
+        for uid in merged.touched:
+            self.touch(uid)
+        return merged.answer
+
+    async def run(self) -> None:
+        """Judges until cancelled."""
+        next_round = self._clock()
+        while True:
+            await self._pause(next_round)
+            await self._judge(self._touched_now())
+            if self._clock() >= next_round:
+                next_round = self._clock() + ROUND_SECONDS
+                await self._round()
+
+    async def _pause(self, next_round: float) -> None:
+        """Sleeps until something is touched, an exclusion ends, or the next round is due."""
+        now = self._clock()
+        end = min(next_round, self._engine.next_end(now) or next_round)
+        if not self._touched and end > now:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(end - now):
+                    await self._wake.wait()
+        self._wake.clear()
+
+    def _touched_now(self) -> list[str]:
+        touched, self._touched = self._touched, {}
+        return list(touched | dict.fromkeys(self._engine.ended(self._clock())))
+
+    async def _judge(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            if self._planner.urgent(uid):
+                self._mark(Key(BACKEND_PLURAL, uid))
+            # One backend after the other: reports and probes come in between.
+            await asyncio.sleep(0)
+
+    async def _round(self) -> None:
+        """Looks at the backends whose interval is over, and lets old buckets go."""
+        now = self._clock()
+        if now - self._expired >= EXPIRE_SECONDS:
+            self._engine.expire(now)
+            self._expired = now
+        namespaces = set()
+        for backend in self._registry.backends:
+            uid = backend.metadata.uid
+            if now < self._next_look(uid):
+                continue
+            self._looked[uid] = now
+            namespaces.add(backend.metadata.namespace)
+            if self._planner.due(uid):
+                self._mark(Key(BACKEND_PLURAL, uid))
+            await asyncio.sleep(0)
+        for namespace in namespaces:
+            self._planner.mark_policies(namespace)
+        self._looked = {
+            uid: t for uid, t in self._looked.items() if self._registry.backends.get(uid)
+        }
+
+    def _next_look(self, uid: str) -> float:
+        """An interval after the last look or write, whichever is later."""
+        last = max(self._looked.get(uid, 0.0), self._planner.last_written(uid))
+        return last + self._engine.policy(uid).metrics_interval_seconds
+
+
+def kind_of(report: Report) -> str:
+    """What a report is, for the counter."""
+    if report.final:
+        return "final"
+    if report.replay:
+        return "replay"
+    return "full" if report.full else "change"

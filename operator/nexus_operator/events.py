@@ -1,0 +1,98 @@
+"""Kubernetes Events: one for each change of state, none for anything else.
+
+They are created, never patched onto the object, and an Event that cannot be created is only
+counted: it tells a person what happened, nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from nexus_api import BackendState, LLMBackendStatus, ObjectMeta, reasons
+from nexus_api.meta import API_VERSION, BACKEND_KIND
+from nexus_api.quantities import format_time
+from nexus_operator.kube import FIELD_MANAGER, ApiError, Kube
+from nexus_operator.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+NORMAL, WARNING = "Normal", "Warning"
+WARNINGS = frozenset(
+    {reasons.EVENT_EXCLUDED, reasons.EVENT_UNHEALTHY, reasons.EVENT_CREDENTIALS_REJECTED}
+)
+MESSAGE_LIMIT = 1024
+
+# An overlay that comes or goes is no transition of the verdict, but a change of state all the same.
+OVERLAYS = (
+    (BackendState.SUSPENDED, reasons.EVENT_SUSPENDED, reasons.EVENT_RESUMED),
+    (BackendState.UNHEALTHY, reasons.EVENT_UNHEALTHY, reasons.EVENT_HEALTHY),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An Event to be: its reason and message."""
+
+    reason: str
+    message: str
+
+
+def overlay_notes(before: LLMBackendStatus, after: LLMBackendStatus) -> list[Note]:
+    """What an accepted status says about suspension and health that the one before did not."""
+    notes = []
+    for state, begins, ends in OVERLAYS:
+        if after.state is state and before.state is not state:
+            notes.append(Note(begins, _message(after)))
+        elif before.state is state and after.state is not state:
+            notes.append(Note(ends, f"State is {after.state}"))
+    return notes
+
+
+def event(metadata: ObjectMeta, note: Note, *, now: float) -> dict[str, Any]:
+    """The core/v1 Event of a note about a backend."""
+    time = format_time(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{metadata.name[:230]}.{secrets.token_hex(8)}",
+            "namespace": metadata.namespace,
+        },
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": BACKEND_KIND,
+            "namespace": metadata.namespace,
+            "name": metadata.name,
+            "uid": metadata.uid,
+        },
+        "type": WARNING if note.reason in WARNINGS else NORMAL,
+        "reason": note.reason,
+        "message": note.message[:MESSAGE_LIMIT],
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "reportingInstance": "",
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+
+
+async def post(kube: Kube, metrics: Metrics, namespace: str, body: Mapping[str, Any]) -> None:
+    """Creates an Event, or counts that it could not."""
+    try:
+        await kube.create_event(namespace, body)
+        metrics.events.labels("created").inc()
+    except (ApiError, httpx.HTTPError) as error:
+        metrics.events.labels("failed").inc()
+        log.warning("Event %s could not be created: %s", body["reason"], error)
+
+
+def _message(status: LLMBackendStatus) -> str:
+    ready = next((c for c in status.conditions if c.type == reasons.READY), None)
+    return ready.message if ready else str(status.state)

@@ -1,0 +1,275 @@
+"""What should be written now, for each object: draws status, materiality and verdict together.
+
+Promises that a transition is accepted by the engine exactly when its write was, also when the
+answer was lost and the watch brings the news; and that a generation nobody here wrote ends this
+process' claim to the verdict. It sends nothing and keeps no object but through the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nexus_api import (
+    LLMBackend,
+    LLMBackendStatus,
+    QualityPolicy,
+    RoutingPolicy,
+    SubjectState,
+    decode_backend,
+    decode_quality_policy,
+    decode_routing_policy,
+)
+from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
+from nexus_operator.engine import FleetEngine
+from nexus_operator.events import Note, overlay_notes
+from nexus_operator.material import Worth, worth
+from nexus_operator.metrics import Metrics
+from nexus_operator.policies import quality_status, routing_status
+from nexus_operator.prober import Prober
+from nexus_operator.problems import Fatal, outranked
+from nexus_operator.registry import Registry, full_name
+from nexus_operator.status import Knowledge, build_status, keep_what_was_published
+from nexus_operator.writer import Key, Plan
+from nexus_quality.assessment import Assessment, within_policy
+from nexus_quality.engine import STARTING_SECONDS, Transition
+from nexus_quality.policy import policy_from_spec
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A status as it would be written now, and the transition that comes with it."""
+
+    status: LLMBackendStatus
+    transition: Transition | None
+    worth: Worth
+
+
+class Planner:
+    """Implements `writer.Planner`. `mark` is the writer's; `fail` ends the process."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        engine: FleetEngine,
+        prober: Prober,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        mark: Callable[[Key], None],
+        gone: Callable[[Key], None],
+        fail: Callable[[Fatal], None],
+    ) -> None:
+        self._registry = registry
+        self._engine = engine
+        self._prober = prober
+        self._metrics = metrics
+        self._clock = clock
+        self._mark = mark
+        self._gone = gone
+        self._fail = fail
+        self._sent: dict[str, Transition] = {}
+        self._written: dict[str, float] = {}
+        self._plans: Mapping[str, Callable[[str], Plan | None]] = {
+            BACKEND_PLURAL: self._backend_plan,
+            QUALITY_POLICY_PLURAL: self._quality_plan,
+            ROUTING_POLICY_PLURAL: self._routing_plan,
+        }
+
+    def plan(self, key: Key) -> Plan | None:
+        """The write that is due for an object."""
+        return self._plans[key.plural](key.uid)
+
+    def reread(self, key: Key, stored: Mapping[str, Any] | None) -> None:
+        """Takes in an object read again after a conflict."""
+        if stored is None:
+            self._gone(key)
+        elif key.plural == BACKEND_PLURAL:
+            backend = decode_backend(stored)
+            self._registry.backends.put(backend)
+            self.observed(backend)
+        elif key.plural == QUALITY_POLICY_PLURAL:
+            self._registry.quality.put(decode_quality_policy(stored))
+        else:
+            self._registry.routing.put(decode_routing_policy(stored))
+
+    def observed(self, backend: LLMBackend) -> None:
+        """Compares the generation that the API server has with those this process knows of."""
+        uid, theirs = backend.metadata.uid, backend.status.verdict_generation or 0
+        sent = self._sent.get(uid)
+        if sent is not None and theirs == sent.after.generation:
+            self._accept(uid, sent)
+        ours = self._engine.verdict(uid).generation
+        if theirs > ours:
+            self._fail(outranked(name=full_name(backend.metadata), theirs=theirs, ours=ours))
+
+    def forget(self, uid: str) -> None:
+        """A backend is gone."""
+        self._sent.pop(uid, None)
+        self._written.pop(uid, None)
+
+    def urgent(self, uid: str) -> bool:
+        """Whether a state or condition of a backend changed since it was last written."""
+        draft = self._draft(uid, self._clock(), figures=False)
+        return draft is not None and draft.worth is Worth.AT_ONCE
+
+    def due(self, uid: str) -> bool:
+        """Whether anything about a backend is worth a write; to be asked once an interval."""
+        draft = self._draft(uid, self._clock(), figures=True)
+        return draft is not None and draft.worth is not Worth.NOTHING
+
+    def last_written(self, uid: str) -> float:
+        """When this process last wrote a backend's status; its own start if it never did."""
+        return self._written.get(uid, self._engine.started)
+
+    def _backend_plan(self, uid: str) -> Plan | None:
+        now = self._clock()
+        draft = self._draft(uid, now, figures=True)
+        if draft is None or draft.worth is Worth.NOTHING:
+            return None
+        if draft.transition is not None:
+            self._sent[uid] = draft.transition
+        backend = self._registry.backends.get(uid)
+        assert backend is not None
+        return Plan(
+            metadata=backend.metadata,
+            status=draft.status,
+            accepted=lambda stored: self._backend_written(uid, backend, draft, stored),
+        )
+
+    def _draft(self, uid: str, now: float, *, figures: bool) -> Draft | None:
+        backend = self._registry.backends.get(uid)
+        if backend is None:
+            return None
+        transition = self._engine.wanted(uid, now)
+        assessment = self._engine.assess(uid, now)
+        status = build_status(
+            self._knowledge(backend, transition, assessment, now, figures), now=now
+        )
+        if self._starting(backend, assessment, now):
+            status = keep_what_was_published(status, backend.status)
+        return Draft(
+            status=status,
+            transition=transition,
+            worth=worth(
+                backend.status,
+                status,
+                since_write=now - self.last_written(uid),
+                interval=self._engine.policy(uid).metrics_interval_seconds,
+            ),
+        )
+
+    def _knowledge(
+        self,
+        backend: LLMBackend,
+        transition: Transition | None,
+        assessment: Assessment,
+        now: float,
+        figures: bool,
+    ) -> Knowledge:
+        uid, before = backend.metadata.uid, backend.status
+        policy = self._registry.policy_in_force(backend)
+        verdict, within = assessment.verdict, assessment.within_policy
+        if transition is not None:
+            verdict = transition.after
+            thresholds = self._engine.policy(uid)
+            # A transition begins new windows: no rule can fire on them yet.
+            within = within_policy(
+                verdict, None, thresholds, traffic=assessment.traffic, starting=True
+            )
+        known = Knowledge(
+            backend=backend,
+            verdict=verdict,
+            within=within,
+            traffic=assessment.traffic,
+            findings=self._prober.findings(uid),
+            policy=policy.metadata.name if policy else None,
+            quality=before.quality,
+            model_quality=before.model_quality,
+            models_omitted=before.models_omitted or 0,
+        )
+        if not figures:
+            return known
+        found = self._engine.figures(uid, now)
+        return replace(
+            known,
+            quality=found.quality(),
+            model_quality=found.model_quality(),
+            models_omitted=found.models_omitted,
+        )
+
+    def _starting(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
+        """Whether the proxies known from the status have not all been heard yet."""
+        published = backend.status.quality
+        if published is None or now - self._engine.started >= STARTING_SECONDS:
+            return False
+        return assessment.reporters < max(1, published.reporters or 0)
+
+    def _backend_written(
+        self, uid: str, before: LLMBackend, draft: Draft, stored: Mapping[str, Any]
+    ) -> list[Note]:
+        self._written[uid] = self._clock()
+        if uid in self._registry.backends.uids():
+            self._registry.backends.put(decode_backend(stored))
+        notes = overlay_notes(before.status, draft.status)
+        if draft.transition is not None:
+            self._accept(uid, draft.transition)
+            notes.insert(0, Note(draft.transition.event, draft.transition.message))
+        if before.status.state is not draft.status.state:
+            self.mark_policies(before.metadata.namespace)
+        return notes
+
+    def _accept(self, uid: str, transition: Transition) -> None:
+        """Makes a transition hold, once, whoever brings the news that it was written."""
+        if self._sent.pop(uid, None) is None:
+            return
+        self._engine.accept(transition, self._clock())
+        self._metrics.transitions.labels(transition.row, str(transition.after.state)).inc()
+
+    def mark_policies(self, namespace: str) -> None:
+        """Has the statuses of a namespace's policies looked at."""
+        for quality in self._registry.quality.of(namespace):
+            self._mark(Key(QUALITY_POLICY_PLURAL, quality.metadata.uid))
+        for routing in self._registry.routing.of(namespace):
+            self._mark(Key(ROUTING_POLICY_PLURAL, routing.metadata.uid))
+
+    def _quality_plan(self, uid: str) -> Plan | None:
+        policy = self._registry.quality.get(uid)
+        if policy is None:
+            return None
+        now, namespace = self._clock(), policy.metadata.namespace
+        thresholds = policy_from_spec(policy.spec)
+        status = quality_status(
+            policy,
+            backends=self._registry.backends.of(namespace),
+            policies=self._registry.quality.of(namespace),
+            excluded=lambda b: self._engine.verdict(b).state is not SubjectState.ACTIVE,
+            would_exclude=lambda b: self._engine.firing_under(b, thresholds, now) is not None,
+            now=now,
+        )
+        if status == policy.status:
+            return None
+        return Plan(metadata=policy.metadata, status=status, accepted=self._quality_written)
+
+    def _quality_written(self, stored: Mapping[str, Any]) -> list[Note]:
+        policy: QualityPolicy = decode_quality_policy(stored)
+        if policy.metadata.uid in self._registry.quality.uids():
+            self._registry.quality.put(policy)
+        return []
+
+    def _routing_plan(self, uid: str) -> Plan | None:
+        policy = self._registry.routing.get(uid)
+        if policy is None:
+            return None
+        rivals = self._registry.routing.of(policy.metadata.namespace)
+        status = routing_status(policy, policies=rivals, now=self._clock())
+        if status == policy.status:
+            return None
+        return Plan(metadata=policy.metadata, status=status, accepted=self._routing_written)
+
+    def _routing_written(self, stored: Mapping[str, Any]) -> list[Note]:
+        policy: RoutingPolicy = decode_routing_policy(stored)
+        if policy.metadata.uid in self._registry.routing.uids():
+            self._registry.routing.put(policy)
+        return []

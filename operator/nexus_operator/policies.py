@@ -1,0 +1,109 @@
+"""What the operator says about policies: whom they match, for whom they are in force.
+
+Promises one winner per backend for quality policies and one per namespace for routing policies,
+with every loser told who won. Pure: which backends are excluded is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nexus_api import (
+    ConditionStatus,
+    Enforcement,
+    LLMBackend,
+    QualityPolicy,
+    QualityPolicyStatus,
+    RoutingPolicy,
+    RoutingPolicyStatus,
+    reasons,
+)
+from nexus_operator.status import Said, conditions
+from nexus_quality.policy import resolve
+
+NAMES_SHOWN = 50
+WINNERS_SHOWN = 5
+TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
+ACCEPTED = Said(reasons.ACCEPTED, TRUE, reasons.VALID, "The policy is valid")
+
+
+def quality_status(
+    policy: QualityPolicy,
+    *,
+    backends: Iterable[LLMBackend],
+    policies: Iterable[QualityPolicy],
+    excluded: Callable[[str], bool],
+    would_exclude: Callable[[str], bool],
+    now: float,
+) -> QualityPolicyStatus:
+    """The status of a quality policy among the backends and policies of its namespace.
+
+    `excluded` and `would_exclude` are asked with a backend's UID, the latter of an audit alone.
+    """
+    selector, rivals = policy.spec.target_selector, list(policies)
+    matched = [b for b in backends if selector.matches(b.metadata.labels)]
+    audit = policy.spec.enforcement is Enforcement.AUDIT
+    winners = {} if audit else {b.metadata.uid: resolve(b.metadata.labels, rivals) for b in matched}
+    mine = [b for b in matched if _is(winners.get(b.metadata.uid), policy)]
+    lost_to = {w.metadata.name for w in winners.values() if w is not None and not _is(w, policy)}
+    would = sorted(b.metadata.name for b in matched if audit and would_exclude(b.metadata.uid))
+    generation = policy.metadata.generation
+    said = [
+        ACCEPTED,
+        _effective(audit=audit, matched=len(matched), mine=len(mine), lost_to=lost_to),
+    ]
+    return QualityPolicyStatus(
+        observed_generation=generation,
+        conditions=conditions(said, policy.status.conditions, generation=generation, now=now),
+        matched_backends=len(matched),
+        effective_backends=len(mine),
+        excluded_backends=sum(excluded(b.metadata.uid) for b in mine),
+        would_exclude=tuple(would[:NAMES_SHOWN]),
+    )
+
+
+def routing_status(
+    policy: RoutingPolicy, *, policies: Iterable[RoutingPolicy], now: float
+) -> RoutingPolicyStatus:
+    """The status of a routing policy among those of its namespace; its budget stays as it is."""
+    winner = in_force(policies) or policy
+    said = ACCEPTED
+    if winner.metadata.uid != policy.metadata.uid:
+        message = f"{winner.metadata.name} is in force in this namespace: it is older"
+        said = Said(reasons.ACCEPTED, FALSE, reasons.SUPERSEDED, message)
+    generation = policy.metadata.generation
+    return RoutingPolicyStatus(
+        observed_generation=generation,
+        conditions=conditions([said], policy.status.conditions, generation=generation, now=now),
+        budget=policy.status.budget,
+    )
+
+
+def in_force(policies: Iterable[RoutingPolicy]) -> RoutingPolicy | None:
+    """The oldest, then by name."""
+    return min(
+        policies,
+        key=lambda policy: (policy.metadata.creation_timestamp, policy.metadata.name),
+        default=None,
+    )
+
+
+def _effective(*, audit: bool, matched: int, mine: int, lost_to: set[str]) -> Said:
+    if audit:
+        message = f"Watches {matched} backends and excludes none"
+        return Said(reasons.EFFECTIVE, FALSE, reasons.AUDIT_ONLY, message)
+    if not matched:
+        message = "spec.targetSelector matches no LLMBackend of this namespace"
+        return Said(reasons.EFFECTIVE, FALSE, reasons.NO_MATCH, message)
+    names = ", ".join(sorted(lost_to)[:WINNERS_SHOWN])
+    if not mine:
+        message = f"{names} is in force for every backend that this policy matches"
+        return Said(reasons.EFFECTIVE, FALSE, reasons.OVERRIDDEN, message)
+    message = f"In force for {mine} of {matched} backends it matches"
+    if names:
+        message += f"; {names} for the rest"
+    return Said(reasons.EFFECTIVE, TRUE, reasons.IN_FORCE, message)
+
+
+def _is(one: QualityPolicy | None, other: QualityPolicy) -> bool:
+    return one is not None and one.metadata.uid == other.metadata.uid

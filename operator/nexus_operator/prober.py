@@ -1,0 +1,205 @@
+"""When each backend is probed, and what all probes so far say about its health.
+
+Promises one task for all backends, at most `CONCURRENCY` probes at a time, periods jittered so that
+a thousand backends do not ring at one instant, and a first probe as soon as a backend is known.
+What a single probe does is `probe`'s; when a backend counts as unhealthy `nexus_quality.health`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from nexus_api import (
+    ConditionStatus,
+    DiscoveredModel,
+    LLMBackend,
+    LLMBackendSpec,
+    LLMBackendStatus,
+    reasons,
+)
+from nexus_operator.metrics import Metrics
+from nexus_operator.probe import Answer
+from nexus_quality.health import Health, after_probe
+
+CONCURRENCY = 16
+JITTER = 0.1
+
+
+class Ring(Protocol):
+    """Probes a backend once."""
+
+    async def __call__(self, spec: LLMBackendSpec) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the probes of a backend found so far. `models` empty: none known."""
+
+    health: Health = field(default_factory=Health)
+    models: tuple[DiscoveredModel, ...] = ()
+
+
+DISABLED = Health(
+    reason=reasons.PROBING_DISABLED, message="spec.healthCheck.enabled is false: never probed"
+)
+
+
+@dataclass(slots=True)
+class _Case:
+    spec: LLMBackendSpec
+    findings: Findings
+    due: float
+    busy: bool = field(default=False)
+
+
+class Prober:
+    """`turned` is called with a UID whenever its findings changed in a way worth publishing."""
+
+    def __init__(
+        self,
+        *,
+        ring: Ring,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        turned: Callable[[str], None],
+        metrics: Metrics,
+    ) -> None:
+        self._ring = ring
+        self._clock = clock
+        self._random = random
+        self._turned = turned
+        self._metrics = metrics
+        self._cases: dict[str, _Case] = {}
+        self._queue: list[tuple[float, str]] = []
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def see(self, backend: LLMBackend) -> None:
+        """A backend is new or changed: probe it now if that may change what is known."""
+        uid, spec = backend.metadata.uid, backend.spec
+        case = self._cases.get(uid)
+        if case is None:
+            case = _Case(spec, remembered(backend.status), self._clock())
+            self._cases[uid] = case
+        elif case.spec.health_check == spec.health_check and _place(case.spec) == _place(spec):
+            case.spec = spec
+            return
+        elif _place(case.spec) != _place(spec):
+            case.findings = Findings()
+        case.spec = spec
+        if not spec.health_check.enabled:
+            case.findings = replace(case.findings, health=DISABLED)
+            return
+        if case.findings.health == DISABLED:
+            case.findings = replace(case.findings, health=Health())
+        self._schedule(uid, case, self._clock())
+
+    def forget(self, uid: str) -> None:
+        """A backend is gone."""
+        self._cases.pop(uid, None)
+
+    def findings(self, uid: str) -> Findings:
+        """What is known about a backend."""
+        case = self._cases.get(uid)
+        return case.findings if case else Findings()
+
+    async def run(self) -> None:
+        """Probes until cancelled; ends its probes before it ends."""
+        try:
+            while True:
+                await self._pause()
+                while self._queue and self._queue[0][0] <= self._clock():
+                    due, uid = heapq.heappop(self._queue)
+                    case = self._cases.get(uid)
+                    # An entry that is not the case's own `due` was overtaken by a newer one.
+                    if (
+                        case
+                        and case.due == due
+                        and not case.busy
+                        and case.spec.health_check.enabled
+                    ):
+                        await self._start(uid, case)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _pause(self) -> None:
+        """Sleeps until the next probe is due or something new is scheduled."""
+        left = max(0.0, self._queue[0][0] - self._clock()) if self._queue else None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _start(self, uid: str, case: _Case) -> None:
+        if len(self._tasks) >= CONCURRENCY:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        case.busy = True
+        task = asyncio.create_task(self._probe(uid, case), name=f"probe of {uid}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, uid: str, case: _Case) -> None:
+        spec = case.spec
+        try:
+            answer = await self._ring(spec)
+        finally:
+            case.busy = False
+        if self._cases.get(uid) is not case:
+            return
+        if _place(case.spec) != _place(spec):
+            self._schedule(uid, case, self._clock())
+            return
+        self._metrics.probes.labels(answer.reason).inc()
+        self._learn(uid, case, answer)
+        period = case.spec.health_check.period_seconds
+        jitter = 1 + JITTER * (2 * self._random() - 1)
+        self._schedule(uid, case, self._clock() + period * jitter)
+
+    def _learn(self, uid: str, case: _Case, answer: Answer) -> None:
+        check, before = case.spec.health_check, case.findings
+        health = after_probe(
+            before.health,
+            ok=answer.ok,
+            reason=answer.reason,
+            message=answer.message,
+            failure_threshold=check.failure_threshold,
+            success_threshold=check.success_threshold,
+            latency_ms=answer.latency_ms,
+        )
+        models = before.models if answer.models is None else answer.models
+        case.findings = Findings(health=health, models=models)
+        shown = (before.health.status, before.health.reason, before.models)
+        if shown != (health.status, health.reason, models):
+            self._turned(uid)
+
+    def _schedule(self, uid: str, case: _Case, due: float) -> None:
+        case.due = due
+        heapq.heappush(self._queue, (due, uid))
+        self._wake.set()
+
+
+def remembered(status: LLMBackendStatus) -> Findings:
+    """What an earlier operator published, so that a restart unpublishes nothing."""
+    condition = next((c for c in status.conditions if c.type == reasons.HEALTHY), None)
+    latency = status.probe_latency_milliseconds
+    if condition is None or condition.status is ConditionStatus.UNKNOWN:
+        return Findings(health=Health(latency_ms=latency), models=status.models)
+    health = Health(
+        status=condition.status,
+        reason=condition.reason,
+        message=condition.message,
+        latency_ms=latency,
+    )
+    return Findings(health=health, models=status.models)
+
+
+def _place(spec: LLMBackendSpec) -> tuple[object, ...]:
+    """What decides where a probe goes and what it may learn."""
+    return (spec.url, spec.type, spec.tls, spec.auth, spec.models is None)

@@ -1,0 +1,247 @@
+"""What the operator says about a backend: its status, built from what is known.
+
+Promises all conditions from the first sight on, transition times kept while a condition's status
+stays, and a status that the schema accepts. Without data a figure is absent. Pure: whether it is
+worth a write is `material`'s, how it gets there the writer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from nexus_api import (
+    BackendState,
+    Condition,
+    ConditionStatus,
+    Exclusion,
+    ExclusionRule,
+    LLMBackend,
+    LLMBackendStatus,
+    ModelQuality,
+    Quality,
+    SubjectState,
+    reasons,
+)
+from nexus_api.quantities import format_percent, format_time
+from nexus_api.resolve import endpoint, is_cloud, pricing
+from nexus_operator.prober import Findings
+from nexus_quality.assessment import WithinPolicy
+from nexus_quality.verdict import Verdict
+
+TEXT_LIMIT = 1024
+LATENCY_FACTOR = 1.5
+LATENCY_STEP_MS = 20
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+
+class Said(NamedTuple):
+    """A condition without its bookkeeping."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """All that a status is built from. `traffic`: the reason of Ready while Active."""
+
+    backend: LLMBackend
+    verdict: Verdict
+    within: WithinPolicy
+    traffic: str
+    findings: Findings
+    policy: str | None = None
+    quality: Quality | None = None
+    model_quality: tuple[ModelQuality, ...] = ()
+    models_omitted: int = 0
+
+
+def build_status(known: Knowledge, *, now: float) -> LLMBackendStatus:
+    """The status to publish; `now` in epoch seconds."""
+    backend, before = known.backend, known.backend.status
+    state = state_of(known)
+    generation = backend.metadata.generation
+    said = [judge(known, state) for judge in CONDITIONS]
+    return LLMBackendStatus(
+        observed_generation=generation,
+        conditions=conditions(said, before.conditions, generation=generation, now=now),
+        state=state,
+        verdict_generation=known.verdict.generation,
+        quality=known.quality,
+        model_quality=known.model_quality,
+        models_omitted=known.models_omitted or None,
+        models=known.findings.models[:512],
+        probe_latency_milliseconds=steady(
+            before.probe_latency_milliseconds, known.findings.health.latency_ms
+        ),
+        exclusion=exclusion_of(known.verdict),
+        quality_policy=known.policy,
+    )
+
+
+def state_of(known: Knowledge) -> BackendState:
+    """The first of the states that holds."""
+    if known.backend.spec.suspend:
+        return BackendState.SUSPENDED
+    if known.findings.health.status is FALSE:
+        return BackendState.UNHEALTHY
+    return BackendState(known.verdict.state.value)
+
+
+def exclusion_of(verdict: Verdict) -> Exclusion | None:
+    """The latest exclusion, as far as it still means something; None of a clean record."""
+    out = verdict.state is not SubjectState.ACTIVE
+    # Readers tell an exclusion under an overlay by a start without a recovery.
+    told = out or verdict.recovered is not None
+    firing = verdict.firing if told else None
+    exclusion = Exclusion(
+        start_time=_time(verdict.started) if told else None,
+        until_time=_time(verdict.until) if out else None,
+        rule=firing.rule if firing else None,
+        errors=firing.errors if firing else None,
+        requests=firing.requests if firing else None,
+        reason=firing.reason[:TEXT_LIMIT] if firing else None,
+        suggested_action=firing.suggested_action[:TEXT_LIMIT] if firing else None,
+        count=verdict.count or None,
+        probation_share=_share(verdict),
+        recovered_time=None if out else _time(verdict.recovered),
+    )
+    return None if exclusion == Exclusion() else exclusion
+
+
+def conditions(
+    said: Iterable[Said], before: Iterable[Condition], *, generation: int, now: float
+) -> tuple[Condition, ...]:
+    """Conditions with transition times: those of `before` where the status is the same."""
+    known = {condition.type: condition for condition in before}
+    made = []
+    for one in said:
+        old = known.get(one.type)
+        same = old is not None and old.status == one.status
+        made.append(
+            Condition(
+                type=one.type,
+                status=one.status,
+                reason=one.reason,
+                message=one.message,
+                last_transition_time=old.last_transition_time if old and same else format_time(now),
+                observed_generation=generation,
+            )
+        )
+    return tuple(made)
+
+
+def keep_what_was_published(status: LLMBackendStatus, before: LLMBackendStatus) -> LLMBackendStatus:
+    """The status of a starting operator that has not heard the fleet yet.
+
+    Figures only grow, and nothing known becomes unknown, until the proxies have replayed.
+    """
+    kept = {c.type: c for c in before.conditions if c.type in _UNHEARD}
+    quality, models = status.quality, status.model_quality
+    if lower(quality, before.quality):
+        quality, models = before.quality, before.model_quality
+    return replace(
+        status,
+        quality=quality,
+        model_quality=models,
+        conditions=tuple(_heard(c, kept.get(c.type)) for c in status.conditions),
+    )
+
+
+def lower(after: Quality | None, before: Quality | None) -> bool:
+    """Whether the figures count fewer requests than those published."""
+    if before is None:
+        return False
+    return after is None or (after.requests_24h or 0) < (before.requests_24h or 0)
+
+
+def steady(before: int | None, now: int | None) -> int | None:
+    """A latency that changes only when it changed by half: probes must not cause writes."""
+    if before is None or now is None:
+        return now if now is not None else before
+    small, large = sorted((before, now))
+    far = large - small >= LATENCY_STEP_MS and large >= small * LATENCY_FACTOR
+    return now if far else before
+
+
+def _ready(known: Knowledge, state: BackendState) -> Said:
+    if state is BackendState.ACTIVE:
+        return Said(reasons.READY, TRUE, known.traffic, _READY[known.traffic])
+    status = TRUE if state is BackendState.PROBATION else FALSE
+    within = known.within.message
+    texts = {
+        BackendState.SUSPENDED: "spec.suspend is true",
+        BackendState.UNHEALTHY: known.findings.health.message,
+        BackendState.EXCLUDED: within,
+        BackendState.PROBATION: within,
+    }
+    return Said(reasons.READY, status, state.value, texts[state])
+
+
+def _healthy(known: Knowledge, _: BackendState) -> Said:
+    health = known.findings.health
+    return Said(reasons.HEALTHY, health.status, health.reason, health.message)
+
+
+def _within_policy(known: Knowledge, _: BackendState) -> Said:
+    within = known.within
+    return Said(reasons.WITHIN_POLICY, within.status, within.reason, within.message)
+
+
+def _stalled(known: Knowledge, _: BackendState) -> Said:
+    try:
+        endpoint(known.backend.spec)
+    except ValueError as error:
+        return Said(reasons.STALLED, TRUE, reasons.INVALID_SPEC, f"spec.url: {error}")
+    firing, out = known.verdict.firing, known.verdict.state is SubjectState.EXCLUDED
+    if out and firing is not None and firing.rule is ExclusionRule.CREDENTIALS_REJECTED:
+        return Said(reasons.STALLED, TRUE, reasons.CREDENTIALS_REJECTED, firing.reason)
+    return Said(reasons.STALLED, FALSE, reasons.NOTHING_TO_MEND, "Nothing for a person to mend")
+
+
+def _priced(known: Knowledge, _: BackendState) -> Said:
+    spec = known.backend.spec
+    if not is_cloud(spec):
+        return Said(reasons.PRICED, TRUE, reasons.NOT_CHARGED, "Its zone is Restricted")
+    models = [model.name for model in spec.models or ()]
+    bare = [name for name in models if pricing(spec, name) is None]
+    if spec.pricing is None and (bare or not models):
+        what = f"no price for {', '.join(bare[:5])}" if bare else "no price"
+        return Said(reasons.PRICED, FALSE, reasons.NO_PRICE, f"{what}: set spec.pricing")
+    return Said(reasons.PRICED, TRUE, reasons.PRICE_KNOWN, "Every model has a price")
+
+
+CONDITIONS = (_ready, _healthy, _within_policy, _stalled, _priced)
+_READY = {
+    reasons.ACTIVE: "Requests are routed to it",
+    reasons.NO_TRAFFIC: "Requests are routed to it; there was none in the last hour",
+    reasons.REPORTS_STALE: "Requests are routed to it; the proxies that used it are silent",
+}
+_UNHEARD = frozenset({reasons.READY, reasons.WITHIN_POLICY})
+
+
+def _heard(now: Condition, before: Condition | None) -> Condition:
+    """What was published of an Active backend stays where only silence would change it."""
+    if before is None or now.status == FALSE or before.status == FALSE:
+        return now
+    silent = now.reason in (reasons.NO_TRAFFIC, reasons.REPORTS_STALE) or now.status == UNKNOWN
+    guessed = now.reason == reasons.WITHIN_THRESHOLDS
+    if not (silent or guessed):
+        return now
+    return replace(before, observed_generation=now.observed_generation)
+
+
+def _share(verdict: Verdict) -> str | None:
+    if verdict.state is not SubjectState.PROBATION or verdict.share_basis_points is None:
+        return None
+    return format_percent(verdict.share_basis_points)
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else format_time(seconds)

@@ -1,0 +1,216 @@
+"""The one place that writes: statuses, latest wanted value first, each at most once at a time.
+
+Promises that a status is planned at the moment it is sent, so a retry never sends what is no longer
+wanted; that a transition is accepted only when its write was; that a conflict is answered by
+reading again; and that one object in trouble delays no other. What to write is the planner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import httpx
+import msgspec
+
+from nexus_api import ObjectMeta
+from nexus_api.wire import Wire
+from nexus_operator.events import Note, event, post
+from nexus_operator.kube import ApiError, Kube
+from nexus_operator.metrics import Metrics
+from nexus_operator.registry import KIND_OF
+
+log = logging.getLogger(__name__)
+
+CONCURRENCY = 8
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+GONE = 404
+CONFLICT = 409
+INVALID = (400, 422)
+
+
+class Key(NamedTuple):
+    """An object: plural of its kind, and UID."""
+
+    plural: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A write to be: the object's metadata as last seen, the status, and what follows from it.
+
+    `accepted` gets the stored object and returns the Events to create.
+    """
+
+    metadata: ObjectMeta
+    status: Wire
+    accepted: Callable[[Mapping[str, Any]], list[Note]]
+
+
+class Planner(Protocol):
+    """Knows what should be written now."""
+
+    def plan(self, key: Key) -> Plan | None:
+        """The write that is due, None if there is none."""
+        ...
+
+    def reread(self, key: Key, stored: Mapping[str, Any] | None) -> None:
+        """Takes in an object read again after a conflict; None: it is gone."""
+        ...
+
+
+class Writer:
+    """`mark` says that something about an object may be worth a write; `run` does the rest."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        planner: Planner,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._kube = kube
+        self._planner = planner
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+        self._marked: dict[Key, None] = {}
+        self._wake = asyncio.Event()
+        self._busy: dict[Key, asyncio.Task[None]] = {}
+        self._failures: dict[Key, int] = {}
+        self._later: dict[Key, asyncio.TimerHandle] = {}
+
+    def mark(self, key: Key) -> None:
+        """Has an object looked at soon; cheap, any number of times."""
+        if key not in self._later:  # a retry is coming, and will send what is wanted by then
+            self._marked[key] = None
+            self._wake.set()
+
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._marked.pop(key, None)
+        self._failures.pop(key, None)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing marked, waiting for a retry, or being sent."""
+        return not (self._marked or self._busy or self._later)
+
+    async def run(self) -> None:
+        """Writes until cancelled; what is being sent then is finished first."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                for key in [key for key in self._marked if key not in self._busy]:
+                    if len(self._busy) >= CONCURRENCY:
+                        break
+                    del self._marked[key]
+                    self._start(key)
+        finally:
+            for timer in self._later.values():
+                timer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*self._busy.values(), return_exceptions=True)
+
+    def _start(self, key: Key) -> None:
+        task = asyncio.create_task(self._serve(key), name=f"status of {key.plural} {key.uid}")
+        self._busy[key] = task
+        task.add_done_callback(lambda done: self._ended(key, done))
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        self._busy.pop(key, None)
+        self._wake.set()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("writing the status of %s failed", key.plural, exc_info=task.exception())
+            self._retry(key, None)
+
+    async def _serve(self, key: Key) -> None:
+        """Writes what is due of one object, one transition after the other."""
+        while (plan := self._planner.plan(key)) is not None:
+            try:
+                stored = await self._send(key, plan)
+            except ApiError as error:
+                await self._refused(key, plan, error)
+                return
+            except httpx.HTTPError as error:
+                log.warning(
+                    "status of %s not written: %s", plan.metadata.name, error or "no answer"
+                )
+                self._count(key, "unreachable")
+                self._retry(key, None)
+                return
+            self._count(key, "written")
+            self._failures.pop(key, None)
+            for note in plan.accepted(stored):
+                body = event(plan.metadata, note, now=self._clock())
+                await post(self._kube, self._metrics, plan.metadata.namespace, body)
+
+    async def _send(self, key: Key, plan: Plan) -> dict[str, Any]:
+        metadata = {
+            "namespace": plan.metadata.namespace,
+            "name": plan.metadata.name,
+            "uid": plan.metadata.uid,
+            "resourceVersion": plan.metadata.resource_version,
+        }
+        return await self._kube.apply_status(
+            plural=key.plural,
+            kind=KIND_OF[key.plural],
+            metadata=metadata,
+            status=msgspec.to_builtins(plan.status),
+        )
+
+    async def _refused(self, key: Key, plan: Plan, error: ApiError) -> None:
+        name = f"{plan.metadata.namespace}/{plan.metadata.name}"
+        if error.status in (CONFLICT, GONE):
+            self._count(key, "conflict")
+            await self._read_again(key, plan.metadata)
+        elif error.status in INVALID:
+            # The same status would be refused again: wait until another one is wanted.
+            self._count(key, "invalid")
+            log.error("the API server refuses the status of %s: %s", name, error)
+        else:
+            self._count(key, "refused")
+            log.warning("status of %s not written: %s", name, error)
+            self._retry(key, error.retry_after)
+
+    async def _read_again(self, key: Key, metadata: ObjectMeta) -> None:
+        stored: dict[str, Any] | None
+        try:
+            stored = await self._kube.get(key.plural, metadata.namespace, metadata.name)
+        except ApiError as error:
+            if error.status != GONE:
+                self._retry(key, error.retry_after)
+                return
+            stored = None
+        except httpx.HTTPError:
+            self._retry(key, None)
+            return
+        if stored is not None and stored["metadata"]["uid"] != key.uid:
+            stored = None
+        self._planner.reread(key, stored)
+        if stored is not None:
+            self.mark(key)
+
+    def _retry(self, key: Key, after: float | None) -> None:
+        """Marks an object again later: soon at first, then more and more rarely."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+        delay = max(delay, after or 0.0) * (1 + self._random() / 2)
+        if key not in self._later:
+            self._later[key] = asyncio.get_running_loop().call_later(delay, self._due, key)
+
+    def _due(self, key: Key) -> None:
+        self._later.pop(key, None)
+        self.mark(key)
+
+    def _count(self, key: Key, result: str) -> None:
+        self._metrics.status_writes.labels(KIND_OF[key.plural], result).inc()
