@@ -16,14 +16,18 @@ Violation = tuple[str, str]
 
 
 class Format(NamedTuple):
-    """A pattern (RE2 syntax) and the message that says what to write instead."""
+    """A pattern (RE2 syntax) and the message that says what to write instead.
+
+    `forbids` turns it round: a value that matches is the violation.
+    """
 
     pattern: str
     message: str
+    forbids: bool = False
 
     def check(self, field: str, value: str | None) -> Iterator[Violation]:
         """A violation if the value is there and does not match."""
-        if value is not None and not re.fullmatch(self.pattern, value):
+        if value is not None and self.forbids == bool(re.fullmatch(self.pattern, value)):
             yield field, self.message
 
 
@@ -48,6 +52,12 @@ URL_WITHOUT_USER = Format(
 URL_WITHOUT_QUERY = Format(
     r"^[^?#]*$",
     "a base URL has no query ('?') and no fragment ('#'); write http(s)://host[:port][/prefix]",
+)
+URL_PORT = Format(
+    r"^https?://[^/]*:(0+|6553[6-9]|655[4-9][0-9]|65[6-9][0-9]{2}|6[6-9][0-9]{3}|[7-9][0-9]{4})"
+    r"(/.*)?$",
+    "write a port from 1 to 65535",
+    forbids=True,
 )
 HEADER = Format(
     r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$",

@@ -7,7 +7,6 @@ Not here: types and bounds, which decoding checks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from nexus_api.backend import Auth, AuthMode, LLMBackend, Pricing, SecretKeyRef, Tls
@@ -24,6 +23,7 @@ from nexus_api.formats import (
     SECRET_NAME,
     SERVER_NAME,
     URL,
+    URL_PORT,
     URL_WITHOUT_QUERY,
     URL_WITHOUT_USER,
     Violation,
@@ -61,9 +61,7 @@ def _url(url: str) -> Iterator[Violation]:
     yield from URL_WITHOUT_USER.check("spec.url", url)
     yield from URL_WITHOUT_QUERY.check("spec.url", url)
     yield from URL.check("spec.url", url)
-    port = re.search(r"^https?://[^/]*:([0-9]{1,5})(/|$)", url)
-    if port and not 1 <= int(port.group(1)) <= 65535:
-        yield "spec.url", "write a port from 1 to 65535"
+    yield from URL_PORT.check("spec.url", url)
 
 
 def _pricing(field: str, pricing: Pricing | None) -> Iterator[Violation]:
