@@ -1,0 +1,174 @@
+"""One answer's head as its backend sent it, and the head that the client gets in its place.
+
+Promises the backend's status and headers, minus what belongs to the backend's connection, plus the
+`X-Nexus-*` lines. How the body is framed for the client is decided by `Framing`, from the answer
+and the client's HTTP version.
+"""
+
+from __future__ import annotations
+
+import enum
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from nexus_proxy.http.heads import Roles, header_text, named_by_connection, without
+
+if TYPE_CHECKING:
+    from nexus_proxy.routing.router import Choice
+
+STATUS_LINES: dict[int, bytes] = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+BODILESS = frozenset((204, 304))
+
+
+class Answer:
+    """A backend's answer up to its body; `lines` are the header lines to pass on, `retry_after` the
+    header's value, `encoded` the content coding (`b""`: none).
+    """
+
+    __slots__ = (
+        "chunked",
+        "encoded",
+        "event_stream",
+        "length",
+        "lines",
+        "malformed",
+        "named",
+        "retry_after",
+        "status",
+    )
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.lines = b""
+        self.length: bytes | None = None
+        self.chunked = False
+        self.event_stream = False
+        self.encoded = b""
+        self.retry_after: bytes | None = None
+        self.named: frozenset[bytes] | None = None
+        self.malformed = False
+
+    @property
+    def until_eof(self) -> bool:
+        """No length and no chunks: the body ends with the connection."""
+        return not self.chunked and self.length is None and self.status not in BODILESS
+
+
+class Framing(enum.Enum):
+    """How the client learns where the body ends."""
+
+    NONE = b""
+    LENGTH = b"content-length: "
+    CHUNKED = b"transfer-encoding: chunked\r\n"
+    CLOSE = b"connection: close\r\n"
+
+
+def framing_of(answer: Answer, *, http10: bool) -> Framing:
+    """A stream is never given a length, so that an error event can still be appended to it."""
+    if answer.status in BODILESS:
+        return Framing.NONE
+    if answer.length is not None and not answer.event_stream:
+        return Framing.LENGTH
+    return Framing.CLOSE if http10 else Framing.CHUNKED
+
+
+def client_head(
+    answer: Answer, choice: Choice, *, retries: int, framing: Framing, close: bool
+) -> bytes:
+    """The head for the client, with its last empty line."""
+    status = answer.status
+    parts = [
+        STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status,
+        answer.lines,
+        choice.candidate.backend.answer_headers,
+        _reason_line(choice.reason),
+    ]
+    if retries:
+        parts.append(b"X-Nexus-Retries: %d\r\n" % retries)
+    if choice.fallback_model is not None:
+        parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % header_text(choice.fallback_model))
+    if framing is Framing.LENGTH:
+        parts.append(b"content-length: %b\r\n" % (answer.length or b"0"))
+    elif framing is Framing.CHUNKED:
+        parts.append(framing.value)
+    parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
+    return b"".join(parts)
+
+
+_reason_lines: dict[str, bytes] = {}
+
+
+def _reason_line(reason: str) -> bytes:
+    line = _reason_lines.get(reason)
+    if line is None:
+        line = b"X-Nexus-Route-Reason: %b\r\n" % header_text(reason)
+        if len(_reason_lines) < 256:
+            _reason_lines[reason] = line
+    return line
+
+
+def finish_lines(answer: Answer, lines: bytes) -> None:
+    """Store the header lines, without those that `Connection` named."""
+    answer.lines = lines if answer.named is None else without(lines, answer.named)
+
+
+def _length(answer: Answer, value: bytes) -> bool:
+    answer.length = value.strip()
+    return False
+
+
+def _connection(answer: Answer, value: bytes) -> bool:
+    named = named_by_connection(value)
+    if named:
+        answer.named = named | (answer.named or frozenset())
+    return False
+
+
+def _transfer_encoding(answer: Answer, value: bytes) -> bool:
+    if value.strip().lower() == b"chunked" and not answer.chunked:
+        answer.chunked = True
+    else:
+        answer.malformed = True  # a transfer coding nobody asked for: its end cannot be seen
+    return False
+
+
+def _content_encoding(answer: Answer, value: bytes) -> bool:
+    coding = value.strip().lower()
+    answer.encoded = b"" if coding == b"identity" else coding
+    return True
+
+
+def _content_type(answer: Answer, value: bytes) -> bool:
+    answer.event_stream = value.lstrip()[:17].lower() == b"text/event-stream"
+    return True
+
+
+def _retry_after(answer: Answer, value: bytes) -> bool:
+    answer.retry_after = value.strip()
+    return True
+
+
+ANSWER_ROLES: Roles[Answer] = Roles(
+    {
+        b"content-length": _length,
+        b"content-type": _content_type,
+        b"content-encoding": _content_encoding,
+        b"connection": _connection,
+        b"retry-after": _retry_after,
+        b"transfer-encoding": _transfer_encoding,
+    }
+)
+
+
+def retry_after_seconds(value: bytes, *, wall_time: float) -> float | None:
+    """Seconds to wait by a `Retry-After` value, a number or an HTTP date; None if unreadable."""
+    text = value.decode("latin-1")
+    if text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - wall_time)
+    except (ValueError, OverflowError):
+        return None

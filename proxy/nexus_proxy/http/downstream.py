@@ -1,0 +1,267 @@
+"""One client connection: requests in, in order, and the bytes of their answers out.
+
+Promises that only well-formed HTTP/1.1 (or 1.0) requests become exchanges, one at a time, and that
+their answers leave in the order they were asked for. While one is served, little more than
+`MAX_PENDING` further bytes are read ahead. A client that closes its writing side counts as gone, as
+with nginx: that is how most clients leave, and a backend must not go on generating for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from nexus_proxy.http.exchange import Exchange
+from nexus_proxy.http.local import (
+    MODELS_PATH,
+    error_answer,
+    json_answer,
+    misdirected_answer,
+    rejection_answer,
+)
+from nexus_proxy.http.request_reader import RequestReader
+from nexus_proxy.routing.request import ENDPOINTS, BadRequest, analyze
+
+if TYPE_CHECKING:
+    from nexus_proxy.http.gateway import Gateway
+    from nexus_proxy.http.request_head import Request
+    from nexus_proxy.routing.router import Rejection
+
+MAX_PENDING = 64 * 1024
+IDLE_SECONDS = 75.0
+REQUEST_SECONDS = 60.0  # from a request's first byte to its last, or between two reads of it
+LINGER_SECONDS = 5.0
+CLOSE_SECONDS = 60.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ClientConnection(asyncio.Protocol):
+    """`paused`: the client does not take what is written, since about `paused_since`; `http10`: the
+    request being served is an HTTP/1.0 one.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_deadline",
+        "_exchange",
+        "_gateway",
+        "_lingering",
+        "_pending",
+        "_pending_bytes",
+        "_pumping",
+        "_queue",
+        "_reader",
+        "_serving",
+        "http10",
+        "paused",
+        "paused_since",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._queue: deque[Request] = deque()
+        self._reader = RequestReader(self._queue, max_body=gateway.max_body_bytes)
+        self._pending: list[bytes] = []  # read ahead, not parsed
+        self._pending_bytes = 0
+        self._exchange: Exchange | None = None
+        self._serving: Request | None = None
+        self._pumping = False
+        self._closing = False  # nothing more is read as a request
+        self._lingering = False  # the last answer is out; what still comes in is thrown away
+        self._deadline = gateway.now + IDLE_SECONDS
+        self.http10 = False
+        self.paused = False
+        self.paused_since = 0.0
+
+    # What exchanges use
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of an answer."""
+        self._gateway.counters.bytes_sent += len(data)
+        self.transport.write(data)
+
+    def closes_after_answer(self) -> bool:
+        """The answer about to begin is the connection's last."""
+        serving = self._serving
+        return serving is None or not serving.keep_alive or self._gateway.draining
+
+    def finished(self, *, close: bool) -> None:
+        """The answer is complete."""
+        self._exchange = self._serving = None
+        if close:
+            self._close()
+            return
+        self._deadline = self._gateway.now + IDLE_SECONDS
+        if not self._pumping and (self._queue or self._pending or self._reader.reading):
+            self._pump()
+
+    def reject(self, rejection: Rejection, *, retries: int) -> None:
+        """Answer with a rejection instead."""
+        close = self.closes_after_answer()
+        self.write(rejection_answer(rejection, retries=retries, close=close))
+        self.finished(close=close)
+
+    def abort(self) -> None:
+        """End the connection in a way that cannot be taken for the answer's end."""
+        self._exchange = self._serving = None
+        self._closing = True
+        self.transport.abort()
+
+    # What the gateway uses
+
+    def drain(self) -> None:
+        """Close at once if idle, else after the answer being given."""
+        if self._serving is None and not self._closing:
+            self._close()
+
+    def check(self, now: float) -> None:
+        """Once a tick: close a connection that nobody uses, or that does not get on."""
+        if self._serving is None and now >= self._deadline:
+            if self._closing or not self._reader.reading:
+                self.transport.abort()
+            else:
+                self._refuse(408, "the request did not arrive in time")
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._gateway.clients.add(self)
+        self._gateway.counters.active_downstreams += 1
+        if self._gateway.draining:
+            self._close()
+
+    def data_received(self, data: bytes) -> None:
+        self._gateway.counters.bytes_received += len(data)
+        if self._closing:
+            return
+        if self._serving is None:
+            self._read(data)
+            if self._queue or self._reader.reading:
+                self._pump()
+            return
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes > MAX_PENDING:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self._serving is not None:
+            self.transport.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._closing = True
+        if exchange is not None:
+            exchange.client_left()
+        self._serving = None
+        self._reader.discard()
+        self._gateway.forget(self)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+        self.paused_since = self._gateway.now
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self._exchange is not None:
+            self._exchange.resume()
+        elif self._serving is None:
+            self._pump()
+
+    # Requests, one after another
+
+    def _read(self, data: bytes) -> None:
+        self._reader.feed(data)
+        if self._reader.reading:
+            self._deadline = self._gateway.now + REQUEST_SECONDS
+
+    def _pump(self) -> None:
+        """Serve what is complete, then read on; answers given at once come back here, in a loop."""
+        self._pumping = True
+        while self._serving is None and not self._closing and not self.paused:
+            if self._queue:
+                self._serve(self._queue.popleft())
+            elif self._pending:
+                self._read(self._read_ahead())
+            else:
+                if self._reader.expects_continue():
+                    self.transport.write(_CONTINUE)
+                break
+        self._pumping = False
+
+    def _read_ahead(self) -> bytes:
+        data = b"".join(self._pending)
+        self._pending = []
+        if self._pending_bytes > MAX_PENDING:
+            self.transport.resume_reading()
+        self._pending_bytes = 0
+        return data
+
+    def _serve(self, request: Request) -> None:
+        self._serving = request
+        self.http10 = request.http10
+        if request.refusal is not None:
+            self._refuse(*request.refusal)
+            return
+        path, _, _ = request.url.partition(b"?")
+        endpoint = ENDPOINTS.get(path)
+        if endpoint is None or request.method != b"POST":
+            self._answer_locally(request, path)
+            return
+        try:
+            call = analyze(
+                endpoint,
+                request.body,
+                flexible=request.flexible,
+                high_priority=request.high_priority,
+            )
+        except BadRequest as bad:
+            self._gateway.counters.request(endpoint.value, 400)
+            self._bad_request(bad)
+            return
+        request.body = b""  # the call has it
+        gateway = self._gateway
+        self._exchange = exchange = Exchange(gateway, self, request, call)
+        gateway.exchanges.add(exchange)
+        exchange.start(gateway.clock())
+
+    def _answer_locally(self, request: Request, path: bytes) -> None:
+        close = self.closes_after_answer()
+        if path == MODELS_PATH and request.method == b"GET":
+            answer = json_answer(200, self._gateway.router.models(), close=close)
+        else:
+            allowed = b"POST" if path in ENDPOINTS else b"GET" if path == MODELS_PATH else None
+            answer = misdirected_answer(request.method, path, allowed, close=close)
+        self.write(answer)
+        self.finished(close=close)
+
+    def _bad_request(self, bad: BadRequest) -> None:
+        close = self.closes_after_answer()
+        self.write(error_answer(400, bad.message, close=close, param=bad.param, code=bad.code))
+        self.finished(close=close)
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer what is no request, or too much of one, and read no further."""
+        self.write(error_answer(status, message, close=True, code="bad_request"))
+        self._closing = self._lingering = True
+        self._serving = None
+        # Bytes may still be coming in: closing now would reset the connection and could take the
+        # answer with it. So end our side only, and throw theirs away for a while.
+        self._deadline = self._gateway.now + LINGER_SECONDS
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self._pending_bytes > MAX_PENDING:
+            self.transport.resume_reading()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._deadline = self._gateway.now + CLOSE_SECONDS
+        self.transport.close()

@@ -1,0 +1,108 @@
+"""The listening side of the byte path: server, clock tick, drain.
+
+Promises that time is told once: deadlines of connections, exchanges and pools are compared at each
+`tick` and nowhere else, so no request costs a timer. It makes no decisions about requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nexus_proxy.http.downstream import ClientConnection
+
+if TYPE_CHECKING:
+    from nexus_proxy.counters import Counters
+    from nexus_proxy.http.exchange import Exchange
+    from nexus_proxy.http.pool import Pool
+    from nexus_proxy.routing.router import Routing
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+BACKLOG = 2048
+
+
+class Gateway:
+    """Serves clients through `router`; `clock` gives the same seconds that `tick` is called with.
+
+    `now` is the time of the last tick, good enough for everything that is compared at ticks.
+    """
+
+    def __init__(
+        self,
+        *,
+        router: Routing,
+        clock: Callable[[], float],
+        counters: Counters,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        self.router = router
+        self.clock = clock
+        self.counters = counters
+        self.max_body_bytes = max_body_bytes
+        self.now = clock()
+        self.draining = False
+        self.exchanges: set[Exchange] = set()
+        self.clients: set[ClientConnection] = set()
+        self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._emptied: asyncio.Event = asyncio.Event()
+
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Listen; `port` 0 takes a free one, found in `self.port`. Raises OSError if it cannot."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: ClientConnection(self),
+            host,
+            port,
+            backlog=BACKLOG,
+            reuse_port=reuse_port or None,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def tick(self, now: float) -> None:
+        """Once a second (or more often): end what has waited too long."""
+        self.now = now
+        for exchange in tuple(self.exchanges):
+            exchange.check(now)
+        for client in tuple(self.clients):
+            client.check(now)
+        for pool in tuple(self.pools):
+            pool.expire(now)
+
+    def forget(self, client: ClientConnection) -> None:
+        """A client connection is gone."""
+        self.clients.discard(client)
+        self.counters.active_downstreams -= 1
+        if not self.clients:
+            self._emptied.set()
+
+    async def drain(self, timeout: float) -> bool:
+        """Accept nothing more, let running requests finish; after `timeout` seconds end them.
+
+        True when every request could finish.
+        """
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for client in tuple(self.clients):
+            client.drain()
+        finished = await self._empty(timeout)
+        for client in tuple(self.clients):
+            client.transport.abort()
+        for pool in tuple(self.pools):
+            pool.retire()
+        await self._empty(1.0)
+        return finished
+
+    async def _empty(self, timeout: float) -> bool:
+        self._emptied.clear()
+        if not self.clients:
+            return True
+        try:
+            await asyncio.wait_for(self._emptied.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True

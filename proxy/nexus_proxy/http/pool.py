@@ -1,0 +1,116 @@
+"""The idle connections to one origin, and the only place where new ones are made.
+
+Promises that a connection is used by one exchange at a time, that the most recently used is taken
+first, and that none is taken which has idled long enough for its server to be closing it. A task
+exists for a new connection only, and only until it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from nexus_proxy.http.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from nexus_proxy.http.exchange import Exchange
+    from nexus_proxy.http.gateway import Gateway
+    from nexus_proxy.routing.candidate import Backend, Origin
+
+# uvicorn, the server under most backends, closes after 5 s.
+MAX_IDLE_SECONDS = 4.0
+
+
+class Pool:
+    """Connections to `origin`; `retired` once its backend has moved elsewhere."""
+
+    __slots__ = ("__weakref__", "_gateway", "_idle", "origin", "retired")
+
+    def __init__(self, gateway: Gateway, origin: Origin) -> None:
+        self.origin = origin
+        self.retired = False
+        self._gateway = gateway
+        self._idle: list[UpstreamConnection] = []
+
+    def take(self, now: float) -> UpstreamConnection | None:
+        """An idle connection that may be used, or None."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if now - connection.idle_since < MAX_IDLE_SECONDS:
+                return connection
+            connection.transport.abort()
+        return None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose exchange is over."""
+        if self.retired:
+            connection.transport.abort()
+            return
+        connection.idle_since = self._gateway.now
+        self._idle.append(connection)
+
+    def drop(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that died while idle."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def expire(self, now: float) -> None:
+        """Close what has idled too long; called at every tick."""
+        idle = self._idle
+        while idle and now - idle[0].idle_since >= MAX_IDLE_SECONDS:
+            idle.pop(0).transport.abort()
+
+    def retire(self) -> None:
+        """Close what is idle now, and each connection in use when it comes back."""
+        self.retired = True
+        while self._idle:
+            self._idle.pop().transport.abort()
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def connect(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Begin a new connection for `exchange`, which is told how it went."""
+        self._gateway.counters.upstream_connects += 1
+        return asyncio.get_running_loop().create_task(self._connect(exchange))
+
+    async def _connect(self, exchange: Exchange) -> None:
+        origin = self.origin
+        connection = UpstreamConnection(self)
+        tls = origin.tls
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
+                origin.host,
+                origin.port,
+                ssl=tls,
+                server_hostname=None if tls is None else origin.server_name or origin.host,
+            )
+        except asyncio.CancelledError:
+            # Cancelled between the handshake and this line: the connection exists, unowned.
+            if hasattr(connection, "transport"):
+                connection.transport.abort()
+            raise
+        except (OSError, UnicodeError) as error:
+            exchange.connect_failed(str(error) or type(error).__name__)
+        else:
+            exchange.connected(connection)
+
+
+def pool_of(backend: Backend, gateway: Gateway) -> Pool:
+    """The pool of a backend, a new one when its origin has changed."""
+    pool = backend.pool
+    origin = backend.origin
+    if pool is not None and pool.origin is origin:
+        return pool  # type: ignore[no-any-return]
+    if pool is not None:
+        if pool.origin == origin:
+            pool.origin = origin
+            return pool  # type: ignore[no-any-return]
+        gateway.pools.discard(pool)
+        pool.retire()
+    backend.pool = pool = Pool(gateway, origin)
+    gateway.pools.add(pool)
+    return pool

@@ -1,0 +1,179 @@
+"""One request as its client sent it, and the head this proxy sends to a backend in its place.
+
+Promises that nothing which belongs to the client's connection, to the client's credentials (unless
+the backend takes them) or to this proxy's own vocabulary reaches a backend. Bodies are none of its
+business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nexus_proxy.http.heads import Role, Roles, dropped, named_by_connection, without
+
+if TYPE_CHECKING:
+    from nexus_proxy.routing.candidate import Credentials
+
+# Kept apart while a request is read: whether they are forwarded is the chosen backend's matter.
+CREDENTIAL_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
+
+
+class Request:
+    """A request in the making, and then made.
+
+    `lines` are the header lines to forward; `length` the declared body length in bytes (None:
+    chunked or none). `refusal` is `(status, message)` once it is clear that it cannot be served.
+    """
+
+    __slots__ = (
+        "accept_encoding",
+        "body",
+        "credentials",
+        "expects",
+        "flexible",
+        "high_priority",
+        "hosts",
+        "http10",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "named",
+        "refusal",
+        "size",
+        "upgrades",
+        "url",
+    )
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.method = b"POST"
+        self.lines = b""
+        self.body = b""
+        self.size = 0
+        self.length: int | None = None
+        self.hosts = 0
+        self.http10 = False
+        self.keep_alive = True
+        self.expects = False
+        self.upgrades = False
+        self.flexible = False
+        self.high_priority = False
+        self.accept_encoding = b""
+        self.credentials: tuple[tuple[bytes, bytes], ...] = ()
+        self.named: frozenset[bytes] | None = None
+        self.refusal: tuple[int, str] | None = None
+
+
+def upstream_head(
+    request: Request,
+    *,
+    target: bytes,
+    authority: bytes,
+    credentials: Credentials,
+    length: int,
+    stream: bool,
+) -> bytes:
+    """The head of the request to a backend, with its last empty line.
+
+    Answers to a stream must come unencoded, so that events can be seen in them; for all others the
+    client's own `Accept-Encoding` holds.
+    """
+    lines = request.lines
+    strip = credentials.strip
+    if not strip <= CREDENTIAL_HEADERS:
+        lines = without(lines, strip)
+    own = b""
+    for name, line in request.credentials:
+        if name not in strip:
+            own += line
+    return b"".join(
+        (
+            b"POST ",
+            target,
+            b" HTTP/1.1\r\nhost: ",
+            authority,
+            b"\r\n",
+            lines,
+            b"accept-encoding: identity\r\n" if stream else request.accept_encoding,
+            own,
+            credentials.header_line,
+            b"content-length: %d\r\n\r\n" % length,
+        )
+    )
+
+
+def _host(request: Request, _value: bytes) -> bool:
+    request.hosts += 1
+    return False
+
+
+def _length(request: Request, value: bytes) -> bool:
+    request.length = int(value)  # digits only: llhttp has checked
+    return False
+
+
+def _connection(request: Request, value: bytes) -> bool:
+    named = named_by_connection(value)
+    if named:
+        request.named = named | (request.named or frozenset())
+    return False
+
+
+def _encoding(request: Request, value: bytes) -> bool:
+    if value.strip().lower() != b"chunked":
+        request.refusal = (501, "the only Transfer-Encoding understood here is chunked")
+    return False
+
+
+def _expect(request: Request, value: bytes) -> bool:
+    if value.strip().lower() == b"100-continue":
+        request.expects = True
+    else:
+        request.refusal = (417, "the only Expect understood here is 100-continue")
+    return False
+
+
+def _upgrade(request: Request, _value: bytes) -> bool:
+    request.upgrades = True
+    return False
+
+
+def _accept_encoding(request: Request, value: bytes) -> bool:
+    request.accept_encoding += b"accept-encoding: %b\r\n" % value
+    return False
+
+
+def _flexible(request: Request, value: bytes) -> bool:
+    request.flexible = value.strip().lower() in (b"true", b"1", b"yes", b"")
+    return False
+
+
+def _priority(request: Request, value: bytes) -> bool:
+    request.high_priority = value.strip().lower() == b"high"
+    return False
+
+
+def _credential(name: bytes) -> Role[Request]:
+    def keep_apart(request: Request, value: bytes) -> bool:
+        request.credentials += ((name, b"%b: %b\r\n" % (name, value)),)
+        return False
+
+    return keep_apart
+
+
+REQUEST_ROLES: Roles[Request] = Roles(
+    {
+        b"host": _host,
+        b"content-length": _length,
+        b"connection": _connection,
+        b"transfer-encoding": _encoding,
+        b"expect": _expect,
+        b"upgrade": _upgrade,
+        b"accept-encoding": _accept_encoding,
+        b"x-nexus-flexible": _flexible,
+        b"x-nexus-priority": _priority,
+        b"x-nexus-strict": dropped,
+        **{name: _credential(name) for name in sorted(CREDENTIAL_HEADERS)},
+    }
+)

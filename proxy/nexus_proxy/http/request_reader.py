@@ -1,0 +1,173 @@
+"""From bytes to requests: the server side's use of llhttp.
+
+Promises that every request it puts into the queue is complete and well-formed, or carries the
+refusal to answer it with (the connection's last, then). It writes nothing and serves nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import httptools
+
+from nexus_proxy.http.heads import without
+from nexus_proxy.http.request_head import REQUEST_ROLES, Request
+from nexus_proxy.routing.request import ENDPOINTS
+
+MAX_HEAD_BYTES = 64 * 1024
+
+# The request line nearly every request has: seen whole, it answers method and version at once.
+_COMMON_LINES = {path: b"POST %b HTTP/1.1\r\n" % path for path in ENDPOINTS}
+_DISCARDED = Request()  # where trailers leave their marks
+
+
+class RequestReader:
+    """Reads one connection; `reading`: a request has begun and is not complete."""
+
+    __slots__ = (
+        "_body",
+        "_building",
+        "_first",
+        "_head_bytes",
+        "_headed",
+        "_lines",
+        "_max_body",
+        "_parser",
+        "_queue",
+        "_request",
+        "_stopped",
+    )
+
+    def __init__(self, queue: deque[Request], *, max_body: int) -> None:
+        self._queue = queue
+        self._max_body = max_body
+        self._parser = httptools.HttpRequestParser(self)
+        self._request: Request | None = None
+        self._building = _DISCARDED
+        self._lines: list[bytes] = []
+        self._body: list[bytes] = []
+        self._headed = False
+        self._head_bytes = 0
+        self._first = b""  # the read that began the request
+        self._stopped = False
+
+    @property
+    def reading(self) -> bool:
+        return self._request is not None
+
+    def expects_continue(self) -> bool:
+        """The client waits for `100 Continue` before it sends the body; True once per request."""
+        request = self._request
+        if request is None or not self._headed or not request.expects:
+            return False
+        request.expects = False
+        return request.size == 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; complete requests go into the queue."""
+        if self._stopped:
+            return
+        if self._request is None:
+            self._first = data
+            self._head_bytes = 0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"not a valid HTTP/1.1 request: {error}")
+            return
+        except httptools.HttpParserUpgrade:
+            self._stopped = True  # queued with its refusal; what follows is another protocol
+            return
+        request = self._request
+        if request is None:
+            return
+        if not self._headed:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
+        elif request.refusal is not None:
+            self._refuse(*request.refusal)
+        elif request.size > self._max_body:
+            self._refuse(*self._too_large())
+
+    def discard(self) -> None:
+        """The connection is gone: break the reference cycle with the parser."""
+        self._stopped = True
+        self._request = None
+        del self._parser
+        self._queue.clear()
+
+    def _refuse(self, status: int, message: str) -> None:
+        request = self._request or Request()
+        request.refusal = (status, message)
+        request.keep_alive = False
+        self._request = None
+        self._stopped = True
+        self._body = []
+        self._queue.append(request)
+
+    def _too_large(self) -> tuple[int, str]:
+        megabytes = self._max_body // (1024 * 1024)
+        return 413, f"the body is larger than {megabytes} MB: send less in one request"
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self._request = self._building = Request()
+        self._lines = []
+        self._headed = False
+
+    def on_url(self, url: bytes) -> None:
+        self._building.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        role = REQUEST_ROLES[name]
+        if role is None or role(self._building, value):
+            self._lines += (name, b": ", value, b"\r\n")
+
+    def on_headers_complete(self) -> None:
+        request = self._building
+        self._building = _DISCARDED
+        self._headed = True
+        lines = b"".join(self._lines)
+        request.lines = lines if request.named is None else without(lines, request.named)
+        common = _COMMON_LINES.get(request.url)
+        if common is None or not self._first.startswith(common):
+            self._read_request_line(request)
+        request.keep_alive = not request.http10 and self._parser.should_keep_alive()
+        if request.hosts != 1 and (request.hosts or not request.http10):
+            request.refusal = (400, "exactly one Host header is needed")
+        if request.length is not None and request.length > self._max_body:
+            request.refusal = self._too_large()
+        if request.upgrades and self._parser.should_upgrade():
+            request.refusal = (400, "Upgrade is not supported here: send plain HTTP/1.1 requests")
+        if request.refusal is not None:
+            request.keep_alive = False
+
+    def _read_request_line(self, request: Request) -> None:
+        request.method = self._parser.get_method()
+        version = self._parser.get_http_version()
+        request.http10 = version == "1.0"
+        if version not in ("1.0", "1.1"):
+            request.refusal = (505, f"HTTP/{version} is not spoken here: use HTTP/1.1")
+        elif request.method == b"CONNECT":
+            request.refusal = (400, "CONNECT is not supported here: this is no forward proxy")
+
+    def on_body(self, data: bytes) -> None:
+        request = self._request
+        if request is not None:
+            request.size += len(data)
+            if request.size <= self._max_body:
+                self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        if request is None:
+            return
+        body = self._body
+        if body:
+            request.body = body[0] if len(body) == 1 else b"".join(body)
+            self._body = []
+        self._request = None
+        self._first = b""
+        self._queue.append(request)
