@@ -49,6 +49,13 @@ class ModelProcess:
             raise
         return self
 
+    @property
+    def child(self) -> Child:
+        """The process itself."""
+        if self._child is None:
+            raise ChildError("the model server is not started")
+        return self._child
+
     def stop(self) -> None:
         """End it; calling twice is fine."""
         if self._child is not None:
@@ -58,7 +65,8 @@ class ModelProcess:
 def wait_until_loaded(url: str, *, seconds: float) -> None:
     """Wait until a llama.cpp server has done with answering 503 while it loads its model."""
     deadline = time.monotonic() + seconds
-    while httpx.get(f"{url}/health").status_code == httpx.codes.SERVICE_UNAVAILABLE:
-        if time.monotonic() > deadline:
-            raise ChildError(f"the model at {url} was not loaded after {seconds:g} s")
-        time.sleep(0.05)
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        while client.get("/health").status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            if time.monotonic() > deadline:
+                raise ChildError(f"the model at {url} was not loaded after {seconds:g} s")
+            time.sleep(0.05)

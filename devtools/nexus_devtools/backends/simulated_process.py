@@ -42,6 +42,7 @@ class SimulatedProcess:
             *("--script", script_to_json(script or Script()).decode()),
         )
         self._child: Child | None = None
+        self._client: httpx.Client | None = None
         self.url = self.control_url = ""
 
     def __enter__(self) -> Self:
@@ -61,6 +62,7 @@ class SimulatedProcess:
         try:
             self.url = "http://" + child.wait_for_line(r"^listening on (\S+)$")[1]
             self.control_url = "http://" + child.wait_for_line(r"^control on (\S+)$")[1]
+            self._client = httpx.Client(base_url=self.control_url, trust_env=False)
         except BaseException:
             self.stop()
             raise
@@ -68,6 +70,8 @@ class SimulatedProcess:
 
     def stop(self) -> None:
         """End it; calling twice is fine."""
+        if self._client is not None:
+            self._client.close()
         if self._child is not None:
             self._child.stop()
         if self._folder is not None:
@@ -82,10 +86,13 @@ class SimulatedProcess:
 
     def set(self, script: Script) -> None:
         """Behave like this from now on."""
-        answer = httpx.post(f"{self.control_url}/_script", content=script_to_json(script))
-        answer.raise_for_status()
+        self._control("POST", "/_script", script_to_json(script))
 
     def seen(self) -> Seen:
         """What it has seen so far."""
-        answer = httpx.get(f"{self.control_url}/_seen").raise_for_status()
-        return msgspec.json.decode(answer.content, type=Seen)
+        return msgspec.json.decode(self._control("GET", "/_seen", b""), type=Seen)
+
+    def _control(self, method: str, path: str, content: bytes) -> bytes:
+        if self._client is None:
+            raise ChildError(f"{self.name} is not started")
+        return self._client.request(method, path, content=content).raise_for_status().content
