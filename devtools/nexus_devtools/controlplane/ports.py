@@ -8,6 +8,7 @@ system.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import socket
 from collections.abc import Callable, Collection
@@ -16,7 +17,6 @@ from nexus_devtools.controlplane.errors import ControlPlaneError
 from nexus_devtools.controlplane.state import Ports
 
 LOWEST, HIGHEST = 20_000, 29_999
-ATTEMPTS = 500
 
 
 def is_free(port: int) -> bool:
@@ -39,13 +39,15 @@ def choose_ports(
 ) -> Ports:
     """Three different free ports that no other instance (``taken``) lays claim to."""
     source = random.Random() if chance is None else chance
-    chosen: list[int] = []
-    for _ in range(ATTEMPTS):
-        port = source.randint(LOWEST, HIGHEST)
-        if port not in taken and port not in chosen and free(port):
-            chosen.append(port)
-        if len(chosen) == 3:
-            return Ports(*chosen)
+    everywhere = range(LOWEST, HIGHEST + 1)
+    candidates = (
+        port
+        for port in source.sample(everywhere, len(everywhere))
+        if port not in taken and free(port)
+    )
+    chosen = list(itertools.islice(candidates, 3))
+    if len(chosen) == 3:
+        return Ports(*chosen)
     raise ControlPlaneError(
         f"no three free ports between {LOWEST} and {HIGHEST} on 127.0.0.1: close some programs"
     )
