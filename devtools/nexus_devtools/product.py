@@ -79,16 +79,21 @@ class Product:
         wait_until_ready(child, f"http://{address}/readyz")
         return Operator(url=f"http://{address}", child=child)
 
+    def credentials(self, service_account: str) -> tuple[Path, Path]:
+        """A kubeconfig and a report token of a ServiceAccount, as files; made once."""
+        kubeconfig = self.folder / f"{service_account}.kubeconfig"
+        token = self.folder / f"{service_account}.report-token"
+        if not token.exists():
+            self.plane.write_kubeconfig(kubeconfig, self.namespace, service_account)
+            bearer = self.plane.identity(self.namespace, service_account, audience=REPORT_AUDIENCE)
+            token.touch(mode=0o600)
+            token.write_text(bearer)
+        return kubeconfig, token
+
     def proxy(self, service_account: str, *arguments: str, operator_url: str) -> Proxy:
         """Start a proxy that runs as a ServiceAccount of the namespace; returns once ready."""
         address, admin = free_address(), free_address()
-        kubeconfig = self.folder / f"{service_account}.kubeconfig"
-        self.plane.write_kubeconfig(kubeconfig, self.namespace, service_account)
-        token = self.folder / f"{service_account}.report-token"
-        token.touch(mode=0o600)
-        token.write_text(
-            self.plane.identity(self.namespace, service_account, audience=REPORT_AUDIENCE)
-        )
+        kubeconfig, token = self.credentials(service_account)
         child = self._start(
             f"nexus-proxy-{service_account}",
             *("nexus_proxy", "--namespace", self.namespace, "--listen", address),
