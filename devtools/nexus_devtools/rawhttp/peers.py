@@ -41,6 +41,11 @@ class Peer:
     async def receive(self) -> Message:
         return await asyncio.wait_for(read_message(self.reader), DEADLINE)
 
+    async def receive_interim(self) -> bytes:
+        """The status line of a 1xx answer without headers."""
+        data = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), DEADLINE)
+        return data[:-4]
+
     async def ended(self) -> bytes:
         """Everything up to the end of the connection, which must come."""
         try:
@@ -120,8 +125,8 @@ class Upstream:
                 self.requests.append(request)
                 script = self.scripts[min(len(self.requests), len(self.scripts)) - 1]
                 await script(peer, request)
-        except (Incomplete, ConnectionError):
-            pass
+        except (Incomplete, ConnectionError, asyncio.CancelledError):
+            pass  # the end of the script, or of the test
         finally:
             peer.lost.set()
             writer.close()

@@ -67,7 +67,8 @@ class RequestReader:
         """Take the next bytes; complete requests go into the queue."""
         if self._stopped:
             return
-        if self._request is None:
+        begun = self._request is not None
+        if not begun:
             self._first = data
             self._head_bytes = 0
         try:
@@ -82,7 +83,8 @@ class RequestReader:
         if request is None:
             return
         if not self._headed:
-            self._head_bytes += len(data)
+            # What came before in the read that began it may have been other requests.
+            self._head_bytes += len(data) if begun else 0
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
         elif request.refusal is not None:
