@@ -63,6 +63,10 @@ class FileSecrets:
         self._secrets = secrets
         self._environ = environ
 
+    def replace(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
+        """Take in the Secrets of changed manifests."""
+        self._secrets = secrets
+
     def get(self, secret: str, key: str) -> str | None:
         value = self._secrets.get(secret, {}).get(key)
         return (

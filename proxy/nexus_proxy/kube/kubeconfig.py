@@ -159,6 +159,6 @@ def _refuse_helpers(user: _Entry) -> None:
     for helper in ("exec", "auth-provider", "username"):
         if user.data.get(helper):
             raise ConfigError(
-                f"{user.file}: the user logs in with {helper!r}, which the proxy does not do: use a "
-                "token, tokenFile or client certificate (kubectl create token NAME makes a token)"
+                f"{user.file}: the user logs in with {helper!r}, which the proxy cannot: use a "
+                "token, tokenFile or client certificate (kubectl create token NAME makes one)"
             )

@@ -1,0 +1,43 @@
+"""Entry point of `nexus-proxy`: usage, logging and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import uvloop
+
+from nexus_proxy.app import CannotListen, serve
+from nexus_proxy.kube.kubeconfig import ConfigError
+from nexus_proxy.logs import configure
+from nexus_proxy.manifests import InvalidManifests
+from nexus_proxy.settings import UsageError, parse
+
+OK, FAILED, WRONG_USAGE = 0, 1, 2
+
+_log = logging.getLogger("nexus.proxy")
+
+
+def main() -> int:
+    """Run the proxy; the return value is the exit code."""
+    try:
+        settings = parse(sys.argv[1:], os.environ)
+        configure(log_format=settings.log_format, level=settings.log_level)
+        uvloop.run(serve(settings, os.environ, Path.home()))
+    except (UsageError, ConfigError, InvalidManifests) as error:
+        sys.stderr.write(f"nexus-proxy: {error}\n")
+        return WRONG_USAGE
+    except CannotListen as error:
+        sys.stderr.write(f"nexus-proxy: {error}\n")
+        return FAILED
+    except Exception:
+        _log.exception("the proxy failed")
+        return FAILED
+    _log.info("stopped")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

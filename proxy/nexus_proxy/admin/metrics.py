@@ -1,0 +1,112 @@
+"""What `/metrics` shows of a proxy: plain counters, read when a scrape comes.
+
+No metric object is touched by the hot path. Labels are bounded: endpoints, statuses, outcomes, and
+backends as `namespace/name`; never a model that a client made up, never a user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from nexus_proxy import metric_names as names
+from nexus_proxy.counters import Counters
+from nexus_proxy.routing.router import Router
+from nexus_quality.subject import Standing
+
+_PLAIN_COUNTERS = (
+    (names.RETRIES, "Attempts after the first of a request", "retries"),
+    (names.RETRIES_REFUSED, "Retries that the retry budget refused", "retries_refused"),
+    (names.PROBES, "Requests sent as a probe to a backend on probation", "probes"),
+    (names.LAST_RESORTS, "Attempts on an excluded or unhealthy backend", "last_resorts"),
+    (names.CLIENT_GONE, "Requests whose client left before the answer", "client_gone"),
+    (names.UPSTREAM_CONNECTS, "Connections opened to backends", "upstream_connects"),
+    (names.BYTES_RECEIVED, "Bytes received from clients", "bytes_received"),
+    (names.BYTES_SENT, "Bytes sent to clients", "bytes_sent"),
+    (
+        names.WATCH_RESTARTS,
+        "Watches of the API server that ended and were resumed",
+        "watch_restarts",
+    ),
+)
+_GAUGES = (
+    (names.ACTIVE_DOWNSTREAMS, "Client connections open", "active_downstreams"),
+    (names.ACTIVE_STREAMS, "Streams under way", "active_streams"),
+)
+_WORST_FIRST = (Standing.OUT, Standing.PROBING, Standing.SLOW_START, Standing.ADMITTED)
+
+Extra = Callable[[], Iterable[Metric]]
+
+
+class ProxyCollector(Collector):
+    """Reads counters and the routing table; `extra` adds what a mode has of its own."""
+
+    def __init__(self, counters: Counters, router: Router, extra: Extra = lambda: ()) -> None:
+        self._counters = counters
+        self._router = router
+        self._extra = extra
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry need not scrape at registration."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as of now."""
+        counters = self._counters
+        for name, text, attribute in _PLAIN_COUNTERS:
+            yield CounterMetricFamily(name, text, value=getattr(counters, attribute))
+        for name, text, attribute in _GAUGES:
+            yield GaugeMetricFamily(name, text, value=getattr(counters, attribute))
+        yield GaugeMetricFamily(names.READY, "1 once there is a routing table", self._router.ready)
+        yield self._requests()
+        yield _labelled(names.ATTEMPTS, "Attempts by outcome", "outcome", counters.attempts)
+        yield _labelled(
+            names.EXCLUSIONS, "Reasons given in rejections", "reconciler", counters.exclusions
+        )
+        reports = {"taken": counters.reports_sent, "undelivered": counters.reports_failed}
+        yield _labelled(names.REPORTS, "Reports to the operator", "result", reports)
+        yield from self._backends()
+        yield from self._extra()
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(
+            names.REQUESTS, "Requests by endpoint and status", labels=("endpoint", "status")
+        )
+        for (endpoint, status), count in self._counters.requests.items():
+            family.add_metric((endpoint, str(status)), count)
+        return family
+
+    def _backends(self) -> Iterator[Metric]:
+        label = ("agent_id",)
+        in_flight = GaugeMetricFamily(names.BACKEND_IN_FLIGHT, "Requests in flight", labels=label)
+        attempts = CounterMetricFamily(names.BACKEND_ATTEMPTS, "Attempts begun", labels=label)
+        standing = GaugeMetricFamily(
+            names.BACKEND_STANDING,
+            "1 for how the worst model of a backend stands with this proxy",
+            labels=("agent_id", "standing"),
+        )
+        for backend in self._router.table.backends.values():
+            in_flight.add_metric((backend.id,), backend.in_flight)
+            attempts.add_metric((backend.id,), backend.requests)
+        for backend_id, worst in self._standings().items():
+            for each in Standing:
+                standing.add_metric((backend_id, each.value.replace(" ", "_")), each is worst)
+        yield from (in_flight, attempts, standing)
+
+    def _standings(self) -> dict[str, Standing]:
+        found: dict[str, Standing] = {}
+        for members in self._router.table.candidates.values():
+            for candidate in members:
+                key = candidate.backend.id
+                pair = (found.get(key, Standing.ADMITTED), candidate.subject.standing)
+                found[key] = min(pair, key=_WORST_FIRST.index)
+        return found
+
+
+def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for value, count in counts.items():
+        family.add_metric((value,), count)
+    return family

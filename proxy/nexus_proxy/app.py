@@ -1,0 +1,209 @@
+"""The process: wires source, monitor, router, byte path, reports and administration, runs them,
+drains them.
+
+SIGTERM or SIGINT stops listening and lets every request in flight finish; a second signal ends
+them. Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage. Each failure that a person can mend
+is one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random as chance
+import secrets
+import signal
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
+
+from nexus_proxy.admin.metrics import ProxyCollector
+from nexus_proxy.admin.routes import AdminRoutes
+from nexus_proxy.admin.server import AdminServer
+from nexus_proxy.admin.stats import stats
+from nexus_proxy.clock import boot_clock
+from nexus_proxy.cluster import ClusterSource
+from nexus_proxy.control import Control, Objects
+from nexus_proxy.counters import Counters
+from nexus_proxy.http.gateway import Gateway
+from nexus_proxy.kube.kubeconfig import find_access
+from nexus_proxy.reporting import Reporter
+from nexus_proxy.routing.live import LiveBackends
+from nexus_proxy.routing.router import Router
+from nexus_proxy.settings import Address, Settings
+from nexus_proxy.source import Source
+from nexus_proxy.standalone import StandaloneSource
+from nexus_quality.monitor import Monitor
+
+TICK_SECONDS = 1.0
+SECRETS_SECONDS = 10
+DRAIN_SECONDS = 3600.0
+
+_log = logging.getLogger("nexus.proxy")
+
+
+class CannotListen(Exception):
+    """A port could not be taken; the message names it and the flag."""
+
+
+class Application:
+    """One proxy process."""
+
+    def __init__(self, settings: Settings, source: Source, counters: Counters) -> None:
+        self._settings = settings
+        self._source = source
+        self._started = boot_clock()
+        self.router = Router(counters=counters)
+        self._reporter = Reporter(
+            deliver=source.deliver, clock=boot_clock, random=chance.random, counters=counters
+        )
+        self._monitor = Monitor(
+            incarnation=secrets.token_hex(16),
+            started=self._started,
+            random=chance.random,
+            on_change=self.router.invalidate,
+            on_urgent=self._reporter.urgent,
+        )
+        self._reporter.attach(self._monitor)
+        live = LiveBackends(
+            subject=self._monitor.subject, secrets=source.secrets, journal=self.router.journal
+        )
+        self._control = Control(
+            monitor=self._monitor, router=self.router, live=live, shared=source.shared
+        )
+        source.bind(self._control, self._monitor, self._apply)
+        self.gateway = Gateway(router=self.router, clock=boot_clock, counters=counters)
+        self._routes = self._admin_routes(counters)
+        self.admin = AdminServer(self._routes.answer)
+
+    def _admin_routes(self, counters: Counters) -> AdminRoutes:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(ProxyCollector(counters, self.router, self._source.metrics))
+        ProcessCollector(registry=registry)
+        return AdminRoutes(
+            router=self.router,
+            registry=registry,
+            stats=lambda: stats(
+                self.router.table,
+                counters,
+                self._source.quality_of,
+                uptime_seconds=boot_clock() - self._started,
+            ),
+            clock=boot_clock,
+            waiting_for=self._source.waiting_for,
+        )
+
+    def _apply(self, objects: Objects) -> None:
+        was_ready = self.router.ready
+        self._control.apply(objects, boot_clock())
+        if not was_ready:
+            took = boot_clock() - self._started
+            _log.info("ready after %.2f s with %d backends", took, len(objects.backends))
+            # What lives from here to the end need not be looked at by every collection.
+            gc.collect()
+            gc.freeze()
+
+    async def start(self) -> None:
+        """Listen on both addresses. Raises CannotListen."""
+        await _listen(self.admin, self._settings.admin_listen, "--admin-listen")
+        await _listen(self.gateway, self._settings.listen, "--listen")
+        listen, admin = self._settings.listen, self._settings.admin_listen
+        _log.info("serving on %s", Address(listen.host, self.gateway.port))
+        _log.info("health and metrics on %s", Address(admin.host, self.admin.port))
+
+    async def run(self, stop: asyncio.Event, abort: asyncio.Event) -> None:
+        """Run until `stop`, then drain until done or `abort`. Raises what a task raised."""
+        running = [self._tick(), self._reporter.run(), *self._source.tasks()]
+        tasks = [asyncio.create_task(each) for each in running]
+        try:
+            await _first(stop.wait(), tasks)
+            _log.info("stopping: requests in flight may finish")
+            self._routes.draining = True
+            await _first(_either(self.gateway.drain(DRAIN_SECONDS), abort.wait()), tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Send the last report and close what is open."""
+        await self._reporter.final()
+        await self.admin.close()
+        await self._source.close()
+
+    async def _tick(self) -> None:
+        beats = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = boot_clock()
+            self._monitor.tick(now)
+            self.gateway.tick(now)
+            self._source.tick(now)
+            beats += 1
+            if beats % SECRETS_SECONDS == 0 and self.router.ready:
+                self._control.reinstall()
+
+
+async def _listen(server: Gateway | AdminServer, address: Address, flag: str) -> None:
+    try:
+        await server.start(address.host, address.port)
+    except OSError as error:
+        detail = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotListen(f"cannot listen on {address} ({flag}): {detail}") from None
+
+
+async def _first(main: Coroutine[Any, Any, Any], tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for `main`, or for a task that fails first."""
+    waited = asyncio.create_task(main)
+    done, _ = await asyncio.wait({waited, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    if waited not in done:
+        waited.cancel()
+    for task in done:
+        task.result()
+
+
+async def _either(first: Coroutine[Any, Any, Any], second: Coroutine[Any, Any, Any]) -> None:
+    pair = [asyncio.create_task(first), asyncio.create_task(second)]
+    try:
+        await asyncio.wait(pair, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in pair:
+            task.cancel()
+        await asyncio.gather(*pair, return_exceptions=True)
+
+
+def make_source(
+    settings: Settings, environ: Mapping[str, str], home: Path, counters: Counters
+) -> Source:
+    """The mode the settings ask for. Raises ConfigError or InvalidManifests."""
+    if settings.manifests is not None:
+        return StandaloneSource(settings, environ, clock=boot_clock)
+    access = find_access(environ, home=home)
+    return ClusterSource(settings, access, clock=boot_clock, counters=counters)
+
+
+async def serve(settings: Settings, environ: Mapping[str, str], home: Path) -> None:
+    """Run one proxy until a signal. Raises ConfigError, InvalidManifests or CannotListen."""
+    counters = Counters()
+    source = make_source(settings, environ, home, counters)
+    application = Application(settings, source, counters)
+    stop, abort = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        (abort if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    await application.start()
+    try:
+        await application.run(stop, abort)
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await application.close()

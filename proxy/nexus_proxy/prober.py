@@ -1,0 +1,136 @@
+"""The standalone mode's health probes and model discovery, one task per backend.
+
+It asks a backend's health path each period, and its model list where the manifest names no models,
+with the same credentials and TLS as traffic. What the answers mean is `nexus_quality.health`'s
+business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+
+import httpx
+
+from nexus_api import DiscoveredModel, LLMBackend, reasons, resolve
+from nexus_proxy.routing.candidate import Backend
+from nexus_quality.health import Health, after_probe, parse_models
+
+# Plain HTTP needs no trust store; a TLS backend whose CA is missing must not be asked without one.
+_NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+Probed = Callable[[str, Health, "tuple[DiscoveredModel, ...] | None"], None]
+
+
+class Prober:
+    """Probes the backends it is told of. `probed(uid, health, models)` is called after each
+    probe.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend_of: Callable[[str], Backend | None],
+        random: Callable[[], float],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._backend_of = backend_of
+        self._random = random
+        self._transport = transport
+        self._tasks: dict[str, tuple[LLMBackend, asyncio.Task[None]]] = {}
+        self._clients: dict[ssl.SSLContext | None, httpx.AsyncClient] = {}
+
+    def watch(self, backends: tuple[LLMBackend, ...], probed: Probed) -> None:
+        """Probe these backends from now on, and no others."""
+        wanted = {b.metadata.uid: b for b in backends if b.spec.health_check.enabled}
+        for uid, (known, task) in list(self._tasks.items()):
+            if uid not in wanted or wanted[uid].spec != known.spec:
+                task.cancel()
+                del self._tasks[uid]
+        for uid in wanted.keys() - self._tasks.keys():
+            task = asyncio.create_task(self._probe_forever(wanted[uid], probed))
+            self._tasks[uid] = (wanted[uid], task)
+
+    async def _probe_forever(self, backend: LLMBackend, probed: Probed) -> None:
+        health, check = Health(), backend.spec.health_check
+        while True:
+            health, models = await self.probe(backend, health)
+            probed(backend.metadata.uid, health, models)
+            await asyncio.sleep(check.period_seconds * (0.9 + 0.2 * self._random()))
+
+    async def probe(
+        self, backend: LLMBackend, health: Health
+    ) -> tuple[Health, tuple[DiscoveredModel, ...] | None]:
+        """One probe: the health after it, and the models if they were asked for and answered."""
+        check, began = backend.spec.health_check, time.monotonic()
+        models: tuple[DiscoveredModel, ...] | None = None
+        try:
+            response = await self._get(backend, resolve.health_path(backend.spec))
+            ok, reason, message = _judged(response)
+            if ok and backend.spec.models is None:
+                models = await self._discover(backend, response)
+        except (httpx.TransportError, ValueError) as error:
+            detail = " ".join(str(error).split()) or type(error).__name__
+            ok, reason, message = False, reasons.PROBE_FAILED, detail
+        after = after_probe(
+            health,
+            ok=ok,
+            reason=reason,
+            message=message,
+            failure_threshold=check.failure_threshold,
+            success_threshold=check.success_threshold,
+            latency_ms=max(1, round((time.monotonic() - began) * 1000)),
+        )
+        return after, models
+
+    async def _discover(
+        self, backend: LLMBackend, answered: httpx.Response
+    ) -> tuple[DiscoveredModel, ...]:
+        path = resolve.models_path(backend.spec)
+        if answered.request.url.path != path:
+            answered = await self._get(backend, path)
+        if answered.status_code != httpx.codes.OK:
+            raise ValueError(f"the model list answered {answered.status_code}: write models[]")
+        return parse_models(answered.content)
+
+    async def _get(self, backend: LLMBackend, path: str) -> httpx.Response:
+        live = self._backend_of(backend.metadata.uid)
+        origin = live.origin if live else None
+        headers: dict[str, str] = {}
+        if live and live.credentials.header_line:
+            name, _, value = live.credentials.header_line.decode("ascii").partition(":")
+            headers[name] = value.strip()
+        return await self._client(origin.tls if origin else None).get(
+            resolve.endpoint(backend.spec).origin + path,
+            headers=headers,
+            timeout=float(backend.spec.health_check.timeout_seconds),
+            extensions={"sni_hostname": origin.server_name} if origin and origin.tls else {},
+        )
+
+    def _client(self, context: ssl.SSLContext | None) -> httpx.AsyncClient:
+        client = self._clients.get(context)
+        if client is None:
+            client = self._clients[context] = httpx.AsyncClient(
+                transport=self._transport, verify=context or _NO_TRUST, trust_env=False
+            )
+        return client
+
+    async def close(self) -> None:
+        """Stop probing."""
+        for _, task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*(t for _, t in self._tasks.values()), return_exceptions=True)
+        self._tasks.clear()
+        for client in self._clients.values():
+            await client.aclose()
+
+
+def _judged(response: httpx.Response) -> tuple[bool, str, str]:
+    status = response.status_code
+    if status < 400:
+        return True, reasons.PROBE_SUCCEEDED, f"The probe was answered with {status}"
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return True, reasons.ALIVE_UNAUTHENTICATED, f"Alive: the probe was answered with {status}"
+    return False, reasons.PROBE_FAILED, f"The probe was answered with {status}"

@@ -1,0 +1,171 @@
+"""The command line of `nexus-proxy`: every flag has an environment twin, `--admin-listen` is
+`NEXUS_ADMIN_LISTEN`.
+
+A flag wins over its twin. Whatever is wrong is said in one line that names the flag, the variable
+or the file; the caller exits with code 2. Nothing is opened here beyond looking whether folders
+exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+OPERATOR_URL = "http://nexus-operator.nexus-system.svc:8080"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
+
+
+class UsageError(Exception):
+    """Wrong usage; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+LISTEN = Address("127.0.0.1", 8000)
+ADMIN_LISTEN = Address("0.0.0.0", 9090)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for. `namespace` None: the pod's own, or the kubeconfig context's."""
+
+    namespace: str | None = None
+    listen: Address = LISTEN
+    admin_listen: Address = ADMIN_LISTEN
+    operator_url: str = OPERATOR_URL
+    report_token_file: Path | None = None
+    credentials_dir: Path | None = None
+    manifests: Path | None = None
+    log_format: str = "text"
+    log_level: str = "info"
+
+
+T = TypeVar("T")
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings of a command line and its environment. Raises UsageError; `--help` exits."""
+    given = vars(_parser().parse_args(arguments))
+    read = _Reader(given, environ)
+    workers = read.value("workers", _positive, 1)
+    if workers != 1:
+        raise UsageError("--workers: this version runs one worker; start several proxies instead")
+    return Settings(
+        namespace=read.value("namespace", _name, None),
+        listen=read.value("listen", _address, LISTEN),
+        admin_listen=read.value("admin_listen", _address, ADMIN_LISTEN),
+        operator_url=read.value("operator_url", _url, OPERATOR_URL),
+        report_token_file=read.value("report_token_file", Path, None),
+        credentials_dir=read.value("credentials_dir", _folder, None),
+        manifests=read.value("manifests", _folder, None),
+        log_format=read.value("log_format", _one_of(LOG_FORMATS), "text"),
+        log_level=read.value("log_level", _one_of(LOG_LEVELS), "info"),
+    )
+
+
+class _Reader:
+    """Flags first, then their environment twins, then the default."""
+
+    def __init__(self, given: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        self._given = given
+        self._environ = environ
+
+    def value(self, name: str, convert: Callable[[str], T], default: Any) -> Any:
+        flag, twin = f"--{name.replace('_', '-')}", f"NEXUS_{name.upper()}"
+        text, source = self._given.get(name), flag
+        if text is None:
+            text, source = self._environ.get(twin) or None, twin
+        if text is None:
+            return default
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise UsageError(f"{source}: {error}") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (nexus-proxy --help lists the flags)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="nexus-proxy",
+        description="Routes OpenAI API requests to the best LLMBackend.",
+        epilog="Each flag has an environment twin: --admin-listen is NEXUS_ADMIN_LISTEN.",
+        allow_abbrev=False,
+    )
+    for flag, metavar, text in _FLAGS:
+        parser.add_argument(flag, metavar=metavar, help=text)
+    return parser
+
+
+_FLAGS = (
+    ("--namespace", "NS", "namespace of the LLMBackends (its own, or the kubeconfig context's)"),
+    ("--listen", "HOST:PORT", "where applications connect (127.0.0.1:8000)"),
+    ("--admin-listen", "HOST:PORT", "health, metrics and statistics (0.0.0.0:9090)"),
+    ("--operator-url", "URL", f"where outcomes are reported ({OPERATOR_URL})"),
+    ("--report-token-file", "FILE", "bearer token for the reports, read again for each"),
+    ("--credentials-dir", "DIR", "mounted Secrets, one folder per Secret, one file per key"),
+    ("--workers", "N", "worker processes (1)"),
+    ("--manifests", "DIR", "standalone: read the objects from YAML files instead of a cluster"),
+    ("--log-format", "json|text", "how log lines are written (text)"),
+    ("--log-level", "LEVEL", f"{', '.join(LOG_LEVELS)} (info)"),
+)
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:8000")
+    return Address(host, int(port))
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is no URL, such as {OPERATOR_URL}")
+    return text.rstrip("/")
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise ValueError(f"no such folder: {text}")
+    return path
+
+
+def _name(text: str) -> str:
+    if not text.replace("-", "").isalnum() or len(text) > 63:
+        raise ValueError(f"{text!r} is no namespace name")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text!r} is no positive number")
+    return int(text)
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"{text!r} is none of {', '.join(choices)}")
+        return text.lower()
+
+    return convert

@@ -1,0 +1,266 @@
+"""The standalone mode: objects from a folder, the fleet's quality engine in this process.
+
+The same reports that would go to an operator go to the engine, and its verdicts come back as if
+they had been read from a status. Health is probed here, models are discovered here, and changed
+files are picked up within a second; a file that cannot be used leaves the last good state in force
+and says so. Nothing is kept across a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as chance
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from prometheus_client.core import Metric
+
+from nexus_api import (
+    BackendState,
+    Condition,
+    DiscoveredModel,
+    LLMBackend,
+    LLMBackendStatus,
+    Quality,
+    reasons,
+)
+from nexus_api.fingerprint import verdict_fingerprint
+from nexus_api.meta import ConditionStatus
+from nexus_api.quantities import format_time
+from nexus_proxy.admin.agents import AgentMetrics
+from nexus_proxy.control import Control, Objects, Shared
+from nexus_proxy.manifests import InvalidManifests, Manifests, fingerprint, load
+from nexus_proxy.prober import Prober
+from nexus_proxy.secrets import FileSecrets, SecretSource
+from nexus_proxy.settings import Settings
+from nexus_quality.engine import BackendFacts, Engine
+from nexus_quality.health import Health
+from nexus_quality.monitor import Monitor
+from nexus_quality.policy import Policy
+from nexus_quality.report import Answer, decode_report
+from nexus_quality.shared import SharedVerdict
+
+POLL_SECONDS = 1.0
+REPORTER = "standalone"
+# A starting operator waits for its reporters; here there is one, and it starts with us.
+NO_WAIT_SECONDS = 3600.0
+
+_log = logging.getLogger("nexus.proxy.standalone")
+
+
+class StandaloneSource:
+    """A folder of manifests and an engine. Raises InvalidManifests when the folder cannot be
+    used.
+    """
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], *, clock: Callable[[], float]
+    ) -> None:
+        assert settings.manifests is not None
+        self._folder = settings.manifests
+        self._namespace = settings.namespace
+        self._environ = environ
+        self._clock = clock
+        self._offset = time.time() - clock()
+        self._seen = fingerprint(self._folder)
+        self._manifests = load(self._folder, namespace=self._namespace)
+        self.secrets: SecretSource = FileSecrets(self._manifests.secrets, environ)
+        self.engine = Engine(
+            epoch=secrets.token_hex(16),
+            started=self._now() - NO_WAIT_SECONDS,
+            random=chance.random,
+        )
+        self.agents = AgentMetrics(self.engine, self._now)
+        self.shared: Shared = self._shared
+        self._health: dict[str, Health] = {}
+        self._models: dict[str, tuple[DiscoveredModel, ...]] = {}
+        self._looks: dict[str, tuple[object, ...]] = {}
+        self._prober: Prober | None = None
+        self._control: Control | None = None
+        self._apply: Callable[[Objects], None] = lambda _objects: None
+
+    def _now(self) -> float:
+        """Epoch seconds on a clock that never jumps: the engine's."""
+        return self._clock() + self._offset
+
+    def bind(self, control: Control, monitor: Monitor, apply: Callable[[Objects], None]) -> None:
+        """Hand all objects to `apply` after each change."""
+        self._control, self._apply = control, apply
+        self._prober = Prober(
+            backend_of=lambda uid: control.table.backends.get(uid), random=chance.random
+        )
+
+    def tasks(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """The poll of the folder; probes start with the first look."""
+        yield self._poll()
+
+    async def _poll(self) -> None:
+        self._take(self._manifests)
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """Take in the folder if it changed."""
+        seen = fingerprint(self._folder)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            manifests = load(self._folder, namespace=self._namespace)
+        except InvalidManifests as error:
+            _log.error("%s; the last good state stays in force", error)
+            return
+        _log.info("manifests changed: %d backends", len(manifests.objects.backends))
+        self._take(manifests)
+
+    def _take(self, manifests: Manifests) -> None:
+        self._manifests = manifests
+        if isinstance(self.secrets, FileSecrets):
+            self.secrets.replace(manifests.secrets)
+        present = {backend.metadata.uid for backend in manifests.objects.backends}
+        for uid in set(self.engine.backends()) - present:
+            self.engine.remove(uid)
+            self._health.pop(uid, None)
+            self._models.pop(uid, None)
+        self._reapply()
+        if self._prober is not None:
+            self._prober.watch(manifests.objects.backends, self._probed)
+
+    def _reapply(self) -> None:
+        backends = tuple(map(self._with_status, self._manifests.objects.backends))
+        self._apply(replace(self._manifests.objects, backends=backends))
+
+    def _probed(self, uid: str, health: Health, models: tuple[DiscoveredModel, ...] | None) -> None:
+        before = self._health.get(uid, Health())
+        self._health[uid] = health
+        if health.status is not before.status:
+            _log.info("%s: Healthy=%s: %s", self._id(uid), health.status, health.message)
+        if models is not None:
+            self._models[uid] = models
+        if any(self._look_of(b) != self._looks.get(uid) for b in self._backends(uid)):
+            self._reapply()
+
+    def _backends(self, uid: str) -> list[LLMBackend]:
+        return [b for b in self._manifests.objects.backends if b.metadata.uid == uid]
+
+    def _look_of(self, backend: LLMBackend) -> tuple[object, ...]:
+        """What routing can see of a backend's health."""
+        uid = backend.metadata.uid
+        health = self._health.get(uid, Health())
+        return health.status, health.message, self._sick(backend, health), self._models.get(uid)
+
+    def _with_status(self, backend: LLMBackend) -> LLMBackend:
+        uid = backend.metadata.uid
+        health = self._health.get(uid, Health())
+        self._looks[uid] = self._look_of(backend)
+        condition = Condition(
+            type=reasons.HEALTHY,
+            status=health.status,
+            reason=health.reason,
+            message=health.message,
+            last_transition_time=format_time(self._now()),
+        )
+        status = LLMBackendStatus(
+            conditions=(condition,),
+            state=BackendState.UNHEALTHY if self._sick(backend, health) else None,
+            models=self._models.get(uid, ()),
+            probe_latency_milliseconds=health.latency_ms,
+        )
+        return msgspec.structs.replace(backend, status=status)
+
+    def _sick(self, backend: LLMBackend, health: Health) -> bool:
+        """Unhealthy, unless traffic succeeded while the probes failed."""
+        if health.status is not ConditionStatus.FALSE:
+            return False
+        check = backend.spec.health_check
+        span = check.failure_threshold * check.period_seconds
+        return not self._succeeded_since(backend.metadata.uid, self._clock() - span)
+
+    def _succeeded_since(self, uid: str, moment: float) -> bool:
+        return self._control is not None and any(
+            subject.breaker.latest_success >= moment for subject in self._control.subjects(uid)
+        )
+
+    def _shared(self, backend: LLMBackend, policy: Policy, now: float) -> SharedVerdict:
+        uid = backend.metadata.uid
+        self.engine.upsert(_facts(backend), policy, self._now())
+        self._advance(uid)
+        verdict = self.engine.verdict(uid)
+        firing = verdict.firing
+        return SharedVerdict(
+            state=verdict.state,
+            generation=verdict.generation,
+            until=None if verdict.until is None else verdict.until - self._offset,
+            share_basis_points=verdict.share_basis_points,
+            recovered=None if verdict.recovered is None else verdict.recovered - self._offset,
+            reason=firing.reason if firing else "",
+            suggested_action=firing.suggested_action if firing else "",
+        )
+
+    def _advance(self, uid: str) -> bool:
+        """Let the engine's verdict move as far as it wants to; True if it did."""
+        moved = False
+        while (transition := self.engine.wanted(uid, self._now())) is not None:
+            before, after = transition.before.state, transition.after.state
+            _log.warning("%s: %s to %s: %s", self._id(uid), before, after, transition.message)
+            self.engine.accept(transition, self._now())
+            moved = True
+        return moved
+
+    def _judge(self, uids: Iterable[str]) -> None:
+        moved = [uid for uid in uids if self._advance(uid)]
+        if moved and self._control is not None:
+            now = self._clock()
+            for backend in self._control.objects.backends:
+                if backend.metadata.uid in moved:
+                    self._control.configure(backend, now)
+
+    async def deliver(self, body: bytes) -> Answer:
+        """Hand a report to the engine and act on what comes of it."""
+        merged = self.engine.merge(REPORTER, decode_report(body), self._now())
+        self._judge(merged.touched)
+        return merged.answer
+
+    def tick(self, now: float) -> None:
+        """Deadlines of exclusions, and what left the windows."""
+        self._judge(self.engine.backends())
+        self.engine.expire(self._now())
+        self.agents.drain()
+
+    def _id(self, uid: str) -> str:
+        ids = [f"{b.metadata.namespace}/{b.metadata.name}" for b in self._backends(uid)]
+        return ids[0] if ids else uid
+
+    def waiting_for(self) -> str:
+        """The first look at the folder."""
+        return f"waiting for the first look at {self._folder}"
+
+    def quality_of(self, uid: str) -> Quality | None:
+        """The engine's figures."""
+        return self.engine.figures(uid, self._now()).quality()
+
+    def metrics(self) -> Iterable[Metric]:
+        """The seed's three metrics, from the engine."""
+        return self.agents.collect({uid: self._id(uid) for uid in self.engine.backends()})
+
+    async def close(self) -> None:
+        """Stop probing."""
+        if self._prober is not None:
+            await self._prober.close()
+
+
+def _facts(backend: LLMBackend) -> BackendFacts:
+    models = backend.spec.models or backend.status.models
+    return BackendFacts(
+        uid=backend.metadata.uid,
+        namespace=backend.metadata.namespace,
+        name=backend.metadata.name,
+        fingerprint=verdict_fingerprint(backend.spec),
+        models=tuple(model.name for model in models) or None,
+    )
