@@ -13,6 +13,7 @@ from collections.abc import Callable
 import httpx
 
 from nexus_devtools.backends import Seen
+from nexus_devtools.backends.weights import MODEL_NAME
 from nexus_devtools.demo import scenario
 from nexus_devtools.demo.control import BackendControl, scores
 from nexus_devtools.demo.measure import Answer, Chronicle, Outcome, share
@@ -53,12 +54,12 @@ class Director:
         self._http = http
         self._control = BackendControl(http, stage.simulated)
         self.watch = BackendWatch(api, scenario.NAMESPACE, on_row=self._sighted)
-        self.traffic = self._new_traffic()
+        self.chat, self.questions = self._new_traffic()
 
     @property
     def outcomes(self) -> list[Outcome]:
         """Every request that has ended."""
-        return self.traffic.outcomes
+        return self.chat.outcomes + self.questions.outcomes
 
     async def run(self) -> None:
         """Ask the question, then walk through the steps under traffic."""
@@ -66,12 +67,13 @@ class Director:
             looking = group.create_task(self.watch.run())
             await self._ask()
             self.began = time.monotonic()
-            traffic = group.create_task(self.traffic.run())
+            traffic = [group.create_task(t.run()) for t in (self.chat, self.questions)]
             drawing = group.create_task(self._draw())
             for step in scenario.STEPS:
                 await self._play(step)
-            self.traffic.stop()
-            await traffic
+            self.chat.stop()
+            self.questions.stop()
+            await asyncio.wait(traffic)
             drawing.cancel()
             looking.cancel()
 
@@ -80,16 +82,26 @@ class Director:
         for name in self._stage.simulated:
             await self._control.set(name, scenario.PROMPT)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._new_traffic(remember=False).run())
+            for traffic in self._new_traffic(remember=False):
+                group.create_task(traffic.run())
             await self._until(lambda: False, at_most=float("inf"))
 
-    def _new_traffic(self, *, remember: bool = True) -> Traffic:
-        return Traffic(
-            {app: proxy.url for app, proxy in self._stage.proxies.items()},
+    def _new_traffic(self, *, remember: bool = True) -> tuple[Traffic, Traffic]:
+        proxies = {app: proxy.url for app, proxy in self._stage.proxies.items()}
+        chat = Traffic(
+            proxies,
             model=scenario.CHAT_MODEL,
             per_second=scenario.REQUESTS_PER_SECOND,
             remember=remember,
         )
+        questions = Traffic(
+            proxies,
+            model=MODEL_NAME,
+            per_second=scenario.QUESTIONS_PER_SECOND,
+            question=scenario.QUESTION,
+            remember=remember,
+        )
+        return chat, questions
 
     async def _ask(self) -> None:
         known = (scenario.REAL, scenario.BREAKING, scenario.SLOWING)
@@ -163,10 +175,7 @@ class Director:
 
     async def _draw(self) -> None:
         while True:
-            now = time.monotonic()
-            window = now - scenario.SHARE_WINDOW_SECONDS
-            recent = [o for o in self.outcomes[-400:] if o.began >= window]
-            shares = {name: share(recent, name, start=window, end=now) for name in self.watch.rows}
+            shares = self._shares(time.monotonic())
             self._view.show(
                 Frame(
                     columns=self.watch.columns,
@@ -178,10 +187,20 @@ class Director:
             await asyncio.sleep(_FRAME_SECONDS)
             await self.watch.refresh()
 
+    def _shares(self, now: float) -> dict[str, float | None]:
+        """Of the requests for the simulated backends' model; None for those that lack it."""
+        window = now - scenario.SHARE_WINDOW_SECONDS
+        return {
+            row.name: share(self.chat.outcomes[-400:], row.name, start=window, end=now)
+            for row in self.watch.rows.values()
+            if scenario.CHAT_MODEL in row.models
+        }
+
     def _footer(self) -> str:
-        bad = sum(not outcome.ok for outcome in self.outcomes)
-        retried = sum(outcome.retries > 0 for outcome in self.outcomes)
+        outcomes = self.outcomes
+        bad = sum(not outcome.ok for outcome in outcomes)
+        retried = sum(outcome.retries > 0 for outcome in outcomes)
         return (
-            f"requests {len(self.outcomes)}   failures that clients saw {bad}   "
+            f"requests {len(outcomes)}   failures that clients saw {bad}   "
             f"answers that took a retry {retried}"
         )

@@ -15,7 +15,7 @@ from nexus_devtools.demo.stage import Stage
 
 def figures(director: Director) -> Figures:
     """The figures of a run that has ended."""
-    outcomes, chronicle = director.outcomes, director.chronicle
+    outcomes, chat, chronicle = director.outcomes, director.chat.outcomes, director.chronicle
     slow = chronicle.began[scenario.SLOWS]
     scores = director.scores
     until = time.monotonic()
@@ -44,13 +44,13 @@ def figures(director: Director) -> Figures:
             scenario.BREAKING, "Active", since=scenario.REPAIRED
         ),
         share_before=measure.share(
-            outcomes,
+            chat,
             scenario.SLOWING,
             start=slow - scenario.SHARE_WINDOW_SECONDS,
             end=slow,
         ),
         share_after=measure.share(
-            outcomes, scenario.SLOWING, start=slow + scenario.SETTLE_SECONDS, end=until
+            chat, scenario.SLOWING, start=slow + scenario.SETTLE_SECONDS, end=until
         ),
         score_before=scores.get(scenario.REPAIRED, {}).get(scenario.SLOWING),
         score_after=scores.get(scenario.SLOWS, {}).get(scenario.SLOWING),

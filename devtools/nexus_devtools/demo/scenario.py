@@ -17,6 +17,8 @@ REAL, BREAKING, SLOWING = "gemma", "sim-a", "sim-b"
 QUESTION = "What is the capital of France?"
 REQUESTS_PER_SECOND = 8.0
 """Of each application."""
+QUESTIONS_PER_SECOND = 0.25
+"""Of each application, to the real model."""
 EXCLUSION_GOAL_SECONDS = 10.0
 
 PROMPT = Script(first_token_seconds=0.04, token_seconds=0.005, tokens=12)

@@ -25,12 +25,19 @@ class Traffic:
     """Requests of each app to its proxy until ``stop``; ``outcomes`` grows as they end."""
 
     def __init__(
-        self, proxies: Mapping[str, str], *, model: str, per_second: float, remember: bool = True
+        self,
+        proxies: Mapping[str, str],
+        *,
+        model: str,
+        per_second: float,
+        question: str = "Hello.",
+        remember: bool = True,
     ) -> None:
         self.outcomes: list[Outcome] = []
         self._remember = remember
         self._proxies = proxies
         self._model = model
+        self._question = question
         self._pause = 1 / per_second
         self._going = True
 
@@ -59,7 +66,7 @@ class Traffic:
     ) -> None:
         body = {
             "model": self._model,
-            "messages": [{"role": "user", "content": f"A question of {app}."}],
+            "messages": [{"role": "user", "content": self._question}],
             "stream": streamed,
         }
         began = time.monotonic()

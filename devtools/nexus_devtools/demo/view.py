@@ -108,7 +108,8 @@ class PlainView:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._write(text)
+        self._stream.write(f"{self._clock} {text}\n")
+        self._stream.flush()
 
     def show(self, frame: Frame) -> None:
         """The whole table after each change of a state, else every few seconds."""
@@ -117,9 +118,5 @@ class PlainView:
         if states == self._states and now - self._shown < _PLAIN_PAUSE_SECONDS:
             return
         self._states, self._shown = states, now
-        for line in (*table(frame), frame.footer):
-            self._write(f"  {line}")
-
-    def _write(self, text: str) -> None:
-        self._stream.write(f"{self._clock} {text}\n")
+        self._stream.write("".join(f"    {line}\n" for line in (*table(frame), frame.footer)))
         self._stream.flush()
