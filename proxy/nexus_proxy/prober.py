@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import Callable
 
 import httpx
@@ -64,10 +63,12 @@ class Prober:
         self, backend: LLMBackend, health: Health
     ) -> tuple[Health, tuple[DiscoveredModel, ...] | None]:
         """One probe: the health after it, and the models if they were asked for and answered."""
-        check, began = backend.spec.health_check, time.monotonic()
+        check = backend.spec.health_check
+        latency_ms: int | None = None
         models: tuple[DiscoveredModel, ...] | None = None
         try:
             response = await self._get(backend, resolve.health_path(backend.spec))
+            latency_ms = max(1, round(response.elapsed.total_seconds() * 1000))
             ok, reason, message = _judged(response)
             if ok and backend.spec.models is None:
                 models = await self._discover(backend, response)
@@ -81,7 +82,7 @@ class Prober:
             message=message,
             failure_threshold=check.failure_threshold,
             success_threshold=check.success_threshold,
-            latency_ms=max(1, round((time.monotonic() - began) * 1000)),
+            latency_ms=latency_ms,
         )
         return after, models
 

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import httptools
 
@@ -93,8 +94,7 @@ class _Connection(asyncio.Protocol):
         self._body = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
         self._local = _is_loopback(transport.get_extra_info("peername"))
         self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, transport.close)
