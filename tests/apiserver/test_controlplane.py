@@ -162,6 +162,21 @@ def test_one_whose_processes_were_killed_is_started_anew_by_up() -> None:
         assert command("down", "--name", "broken").returncode == 0
 
 
+def test_an_up_killed_on_its_way_is_cleaned_up_by_the_next() -> None:
+    arguments = [sys.executable, "-m", "nexus_devtools.controlplane", "up", "--name", "cut"]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as first:
+        assert eventually(lambda: bool(instance.find("cut") and processes_of("cut")))
+        first.send_signal(signal.SIGKILL)
+    started = processes_of("cut")
+    try:
+        assert any(map(alive, started)), "nothing was left to clean up"
+        assert command("up", "--name", "cut").returncode == 0
+        assert not any(map(alive, started))
+        assert "cut: up" in command("status").stdout
+    finally:
+        assert command("down", "--name", "cut").returncode == 0
+
+
 def test_env_of_one_that_is_not_up_says_how_to_start_it() -> None:
     answer = command("env", "--name", "nobody")
     assert answer.returncode == 1

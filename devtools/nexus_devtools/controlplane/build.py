@@ -105,7 +105,7 @@ def _download(go: Path) -> int:
     """Fetch what the build needs and no more; returns how many packages that is."""
     with Progress("downloading the Go modules of the control plane (once, about 200 MB)"):
         answer = subprocess.run(
-            [go, "list", "-deps", "."],
+            [go, "list", "-deps", "-mod=readonly", "."],
             cwd=GO_MODULE,
             env=go_environment(),
             capture_output=True,

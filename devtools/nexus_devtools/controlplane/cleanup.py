@@ -15,7 +15,8 @@ from nexus_devtools.controlplane import state as files
 from nexus_devtools.controlplane.processes import SYSTEM, ProcessTable, alive, end, read_pid_file
 from nexus_devtools.controlplane.state import State
 
-APISERVER_GRACE_SECONDS = 5.0
+# It stops listening at once, but would wait a minute for open watches to end.
+APISERVER_GRACE_SECONDS = 2.0
 ETCD_GRACE_SECONDS = 2.0
 _GRACE = {files.APISERVER_PID: APISERVER_GRACE_SECONDS, files.ETCD_PID: ETCD_GRACE_SECONDS}
 

@@ -53,6 +53,13 @@ class GivenCluster:
     def stop_apiserver(self) -> None:
         self._refuse("stopped")
 
+    def create_namespace(self, name: str) -> None:
+        self.kubectl.run("create", "namespace", name, check=True)
+
+    def delete_namespace(self, name: str) -> None:
+        """Begin its deletion; the cluster's controller finishes it."""
+        self.kubectl.run("delete", "namespace", name, "--wait=false", check=True)
+
     def destroy(self, *, keep_logs: bool = False) -> None:
         """Forget it; the cluster goes on."""
         self.folder.cleanup()

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+from nexus_devtools.controlplane import namespaces
 from nexus_devtools.controlplane import state as files
+from nexus_devtools.controlplane.admin import AdminClient
 from nexus_devtools.controlplane.certificates import (
     Certificates,
     certificates_in,
@@ -23,7 +25,7 @@ from nexus_devtools.controlplane.kubeconfig import admin_user, own_cluster, writ
 from nexus_devtools.controlplane.paths import instance_folder, state_root
 from nexus_devtools.controlplane.ports import choose_ports
 from nexus_devtools.controlplane.processes import alive, identify, launch, read_pid_file
-from nexus_devtools.controlplane.readiness import AdminProbe, accepts_connections, wait_for
+from nexus_devtools.controlplane.readiness import accepts_connections, wait_for
 from nexus_devtools.controlplane.state import State
 
 START_TIMEOUT_SECONDS = 90.0
@@ -71,8 +73,9 @@ class Instance:
             )
             self._start_etcd()
             self.start_apiserver()
-        except BaseException:
-            destroy(self.folder, keep_logs=True)
+        except BaseException as error:
+            # Without its folder, a program not yet started (see launcher.py) ends by itself.
+            destroy(self.folder, keep_logs=isinstance(error, ControlPlaneError))
             raise
         owner = self.state.owner if self.attached else None
         ready = replace(self.state, ready=True, owner=owner)
@@ -96,19 +99,32 @@ class Instance:
         arguments = apiserver_arguments(
             self.programs / "kube-apiserver", ports=self.state.ports, pki=self.pki
         )
-        probe = AdminProbe(self.state.ports.apiserver, self.pki)
         paths = ("/readyz", "/api/v1/namespaces/default")
-        answers = tuple(functools.partial(probe.answers, path) for path in paths)
-        self._launch(arguments, files.APISERVER_PID, answers)
+        with self._admin() as client:
+            answers = tuple(functools.partial(client.answers, path) for path in paths)
+            self._launch(arguments, files.APISERVER_PID, answers)
 
     def stop_apiserver(self) -> None:
         """Stop it, leaving etcd with all data; returns once it is gone. No-op if it is not up."""
         end_process(self.folder, files.APISERVER_PID)
 
+    def create_namespace(self, name: str) -> None:
+        """Create it, ready for pods and ServiceAccounts."""
+        with self._admin() as client:
+            namespaces.create(client, name)
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete it with its contents; returns once it is gone."""
+        with self._admin() as client:
+            namespaces.delete(client, name)
+
     def destroy(self, *, keep_logs: bool = False) -> None:
         """End everything and remove the state folder."""
         with claims_of(self.folder.parent):
             destroy(self.folder, keep_logs=keep_logs)
+
+    def _admin(self) -> AdminClient:
+        return AdminClient(self.state.ports.apiserver, self.pki)
 
     def _launch(
         self, arguments: list[str], pid_file: str, conditions: Sequence[Callable[[], bool]]

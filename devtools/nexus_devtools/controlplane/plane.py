@@ -13,18 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from nexus_devtools.controlplane import given, identities, instance, kubeconfig, namespaces
+from nexus_devtools.controlplane import given, identities, instance, kubeconfig
 from nexus_devtools.controlplane.errors import ControlPlaneError
 from nexus_devtools.controlplane.kubectl import Kubectl
 from nexus_devtools.controlplane.paths import CRDS
 from nexus_devtools.controlplane.programs import find_programs
 
 
-class Lifecycle(Protocol):
-    """What can be done to the API server as a program."""
+class Backing(Protocol):
+    """What depends on whose API server it is."""
 
     def start_apiserver(self) -> None: ...
     def stop_apiserver(self) -> None: ...
+    def create_namespace(self, name: str) -> None: ...
+    def delete_namespace(self, name: str) -> None: ...
     def destroy(self, *, keep_logs: bool = False) -> None: ...
 
 
@@ -37,7 +39,7 @@ class ControlPlane:
         self,
         *,
         name: str,
-        lifecycle: Lifecycle,
+        backing: Backing,
         kubectl: Kubectl,
         cluster: kubeconfig.Cluster,
         ca_file: Path | None,
@@ -51,7 +53,7 @@ class ControlPlane:
         self.kubectl_cache = kubectl.cache
         self.log_folder = log_folder
         self.ready_seconds = ready_seconds
-        self._lifecycle = lifecycle
+        self._backing = backing
         self._kubectl = kubectl
         self._cluster = cluster
         self._ca_file = ca_file
@@ -91,7 +93,7 @@ class ControlPlane:
     def _of(cls, own: instance.Instance, ready_seconds: float) -> ControlPlane:
         return cls(
             name=own.state.name,
-            lifecycle=own,
+            backing=own,
             kubectl=Kubectl(own.programs / "kubectl", own.kubeconfig, own.folder / "kubectl-cache"),
             cluster=kubeconfig.own_cluster(own.state.ports.apiserver, own.pki),
             ca_file=own.pki.authority.certificate,
@@ -105,7 +107,7 @@ class ControlPlane:
         found = given.connect(path)
         return cls(
             name=name,
-            lifecycle=found,
+            backing=found,
             kubectl=found.kubectl,
             cluster=found.cluster,
             ca_file=found.ca_file,
@@ -129,15 +131,15 @@ class ControlPlane:
 
     def stop_apiserver(self) -> None:
         """Stop the API server; data and port are kept. Returns once it is gone."""
-        self._lifecycle.stop_apiserver()
+        self._backing.stop_apiserver()
 
     def start_apiserver(self) -> None:
         """Start it again on the same address; returns once it is ready."""
-        self._lifecycle.start_apiserver()
+        self._backing.start_apiserver()
 
     def down(self, *, keep_logs: bool = False) -> None:
         """End it and leave nothing behind (but ``log_folder``, if asked)."""
-        self._lifecycle.destroy(keep_logs=keep_logs)
+        self._backing.destroy(keep_logs=keep_logs)
 
     def run_kubectl(
         self,
@@ -161,11 +163,11 @@ class ControlPlane:
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace, ready for pods and ServiceAccounts to be put into it."""
-        namespaces.create(self._kubectl, name, own=self.is_own)
+        self._backing.create_namespace(name)
 
     def delete_namespace(self, name: str) -> None:
         """Delete a namespace with all that is in it (a given cluster finishes that by itself)."""
-        namespaces.delete(self._kubectl, name, own=self.is_own)
+        self._backing.delete_namespace(name)
 
     def apply_crds(self) -> None:
         """Apply the project's custom resource definitions; returns once they are served."""

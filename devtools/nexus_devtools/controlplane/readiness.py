@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nexus_devtools.controlplane.certificates import Certificates
 from nexus_devtools.controlplane.errors import ControlPlaneError
 
 POLL_SECONDS = 0.05
@@ -55,25 +52,3 @@ def accepts_connections(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-class AdminProbe:
-    """GETs as the administrator, for readiness only; everything else goes through kubectl."""
-
-    def __init__(self, port: int, pki: Certificates) -> None:
-        self._port = port
-        self._context = ssl.create_default_context(cafile=str(pki.authority.certificate))
-        self._context.load_cert_chain(str(pki.admin.certificate), str(pki.admin.key))
-
-    def answers(self, path: str) -> bool:
-        """Whether GET ``path`` is answered with 200."""
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self._port, timeout=5, context=self._context
-        )
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
