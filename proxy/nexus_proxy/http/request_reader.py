@@ -67,10 +67,9 @@ class RequestReader:
         """Take the next bytes; complete requests go into the queue."""
         if self._stopped:
             return
-        begun = self._request is not None
-        if not begun:
+        begun = self._request
+        if begun is None:
             self._first = data
-            self._head_bytes = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -83,8 +82,8 @@ class RequestReader:
         if request is None:
             return
         if not self._headed:
-            # What came before in the read that began it may have been other requests.
-            self._head_bytes += len(data) if begun else 0
+            # The read that began it may hold other requests before it: that one counts nothing.
+            self._head_bytes = self._head_bytes + len(data) if request is begun else 0
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
         elif request.refusal is not None:
