@@ -72,22 +72,25 @@ class Board:
         best = self.best()
         if best < 0:
             return OFF, OFF
-        filled = [bucket for bucket in self._buckets[max(0, best - width) : best + 1] if bucket]
-        total = sum(map(len, filled)) if len(filled) > 1 else len(filled[0])
+        top = self._buckets[best]
+        lower = self._buckets[max(0, best - width) : best]
+        total = len(top)
+        for bucket in lower:
+            total += len(bucket)
         if total == 1:
-            only = filled[0][0]
-            return only, only
+            return top[0], top[0]
         first = int(random() * total)
         second = int(random() * (total - 1))
         if second >= first:
             second += 1
-        if len(filled) == 1:
-            return filled[0][first], filled[0][second]
-        return _at(filled, first), _at(filled, second)
+        return _at(top, lower, first), _at(top, lower, second)
 
 
-def _at(buckets: list[list[int]], position: int) -> int:
-    for bucket in buckets:
+def _at(top: list[int], lower: list[list[int]], position: int) -> int:
+    if position < len(top):
+        return top[position]
+    position -= len(top)
+    for bucket in lower:
         if position < len(bucket):
             return bucket[position]
         position -= len(bucket)

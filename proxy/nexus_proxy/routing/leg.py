@@ -176,9 +176,9 @@ class Leg:
         elif self._epoch != journal.epoch or unread > 2 * len(self.members):
             self._place_all(now)
         elif unread:
-            number_of = self._number.get
-            for backend in entries[self._read :]:
-                number = number_of(backend)
+            # One request changes its backend several times: begun, first byte, ended.
+            for backend in {*entries[self._read :]}:
+                number = self._number.get(backend)
                 if number is not None and number < self._placed:
                     self._place(number, now)
         self._epoch, self._read = journal.epoch, len(entries)

@@ -11,12 +11,13 @@ from nexus_api import Weights
 MAX_SCORE = 100
 
 
-def raw_score(*, priority: int, pending: int, latency_ms: float, weights: Weights) -> int:
+def raw_score(priority: int, pending: int, latency_ms: float, weights: Weights) -> int:
     """Priority (lower is better), requests in flight and latency in milliseconds, weighted."""
+    tenths = int(latency_ms) // 10
     return (
-        (100 - min(priority, 100)) * weights.priority
-        + (100 - min(pending, 100)) * weights.load
-        + (100 - min(int(latency_ms) // 10, 100)) * weights.latency
+        (0 if priority > 100 else 100 - priority) * weights.priority
+        + (0 if pending > 100 else 100 - pending) * weights.load
+        + (0 if tenths > 100 else 100 - tenths) * weights.latency
     ) // 100
 
 
@@ -25,7 +26,7 @@ def soft_limit(score: int) -> int:
     return score // 2
 
 
-def ttft_penalty(score: int, *, ttft_ms: int | None, threshold_ms: int) -> int:
+def ttft_penalty(score: int, ttft_ms: int | None, threshold_ms: int) -> int:
     """The score after the penalty for a slow first token.
 
     In proportion to the excess over the threshold, complete at twice the threshold; it leaves at

@@ -53,15 +53,10 @@ def smart_score(candidate: Candidate, rules: Rules, ttft_ms: int | None) -> int:
     TTFT penalty.
     """
     backend, traits = candidate.backend, candidate.traits
-    score = raw_score(
-        priority=traits.priority,
-        pending=backend.in_flight,
-        latency_ms=backend.latency_ms,
-        weights=rules.weights,
-    )
+    score = raw_score(traits.priority, backend.in_flight, backend.latency_ms, rules.weights)
     if rules.soft_limit and traits.zone == OPEN_ZONE:
         score = soft_limit(score)
-    return ttft_penalty(score, ttft_ms=ttft_ms, threshold_ms=traits.ttft_threshold_ms)
+    return score if ttft_ms is None else ttft_penalty(score, ttft_ms, traits.ttft_threshold_ms)
 
 
 def priority_rank(candidate: Candidate, rules: Rules, ttft_ms: int | None) -> int:
