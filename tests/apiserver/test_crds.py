@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,48 +77,144 @@ def apply(control_plane: ControlPlane, applied: Manifest) -> None:
     )
 
 
+def patch_status(
+    control_plane: ControlPlane, namespace: str, kind: str, name: str, status: Manifest
+) -> subprocess.CompletedProcess[str]:
+    body = json.dumps({"status": status})
+    place = ("patch", PLURALS[kind], name, "-n", namespace, "--subresource=status")
+    return control_plane.run_kubectl(*place, "--type=merge", "-p", body)
+
+
 def test_the_tables_are_as_long_as_promised() -> None:
     assert len(BAD) >= 40
     assert len(GOOD) >= 15
 
 
+def many(manifests: list[Manifest]) -> str:
+    """Several manifests as one stream: one call of kubectl instead of a hundred."""
+    documents: str = yaml.safe_dump_all(manifests)
+    return documents
+
+
+@pytest.fixture(scope="module")
+def home(crds: ControlPlane) -> Iterator[str]:
+    """A namespace for the tests of the tables, which have names of their own."""
+    name = f"crds-{secrets.token_hex(4)}"
+    crds.create_namespace(name)
+    yield name
+    crds.delete_namespace(name)
+
+
+@pytest.fixture(scope="module")
+def refusals(crds: ControlPlane, home: str) -> list[str]:
+    """What kubectl says to each bad manifest; empty if it is accepted."""
+    manifests = [manifest(case, f"bad-{index}", home) for index, case in enumerate(BAD)]
+    command = ("create", "--dry-run=server", "-f", "-")
+    said = crds.run_kubectl(*command, input=many(manifests)).stderr
+    lines = re.finditer(
+        r'^Error from server \(Invalid\): .*?"(bad-\d+)" is invalid: .*$', said, re.M
+    )
+    named = {line.group(1): line.group(0) for line in lines}
+    # A strict decoding error does not name the object: those are asked for one by one.
+    return [
+        named.get(whole["metadata"]["name"])
+        or crds.run_kubectl(*command, input=json.dumps(whole)).stderr
+        for whole in manifests
+    ]
+
+
 @pytest.mark.parametrize("index", range(len(BAD)), ids=[case["what"] for case in BAD])
-def test_a_bad_manifest_is_refused_with_words_that_help(
-    control_plane: ControlPlane, index: int
-) -> None:
-    case = BAD[index]
-    whole = json.dumps(manifest(case, f"bad-{index}", "default"))
-    answer = control_plane.run_kubectl("create", "--dry-run=server", "-f", "-", input=whole)
-    assert answer.returncode != 0, answer.stdout
-    assert case["field"] in answer.stderr
-    assert case["says"] in answer.stderr
+def test_a_bad_manifest_is_refused_with_words_that_help(refusals: list[str], index: int) -> None:
+    assert BAD[index]["field"] in refusals[index]
+    assert BAD[index]["says"] in refusals[index]
+
+
+@pytest.fixture(scope="module")
+def stored(crds: ControlPlane, home: str) -> dict[str, Manifest]:
+    """The good manifests as they are read back, by name."""
+    manifests = [manifest(case, f"good-{index}", home) for index, case in enumerate(GOOD)]
+    applied = crds.run_kubectl("apply", "--server-side", "-f", "-", input=many(manifests))
+    assert applied.returncode == 0, applied.stderr
+    answer = crds.run_kubectl("get", "nexus", "-n", home, "-o", "json", check=True)
+    return {item["metadata"]["name"]: item for item in json.loads(answer.stdout)["items"]}
 
 
 @pytest.mark.parametrize("index", range(len(GOOD)), ids=[case["what"] for case in GOOD])
 def test_a_good_manifest_round_trips_with_the_defaults_of_nexus_api(
-    control_plane: ControlPlane, namespace: str, index: int
+    stored: dict[str, Manifest], home: str, index: int
 ) -> None:
-    applied = manifest(GOOD[index], f"good-{index}", namespace)
-    apply(control_plane, applied)
-    stored = read(control_plane, namespace, applied["kind"], f"good-{index}")
-    typed = decode_object(stored)
-    assert typed.spec == decode_object(applied).spec
-    assert without_empty(stored["spec"]) == without_empty(spelled_out(typed.spec))
+    found = stored[f"good-{index}"]
+    typed = decode_object(found)
+    assert typed.spec == decode_object(manifest(GOOD[index], f"good-{index}", home)).spec
+    assert without_empty(found["spec"]) == without_empty(spelled_out(typed.spec))
     assert typed.metadata.generation == 1
-    assert typed.metadata.uid == stored["metadata"]["uid"]
+    assert typed.metadata.uid == found["metadata"]["uid"]
 
 
-@pytest.mark.parametrize("case", STATUSES, ids=lambda case: str(case["what"]))
-def test_the_status_validator_and_the_api_server_agree(
-    control_plane: ControlPlane, namespace: str, case: Manifest
+def names(count: int) -> list[str]:
+    """Names that differ at their ends only, as long as the schema allows."""
+    return [f"{'n' * 249}{index:04d}" for index in range(count)]
+
+
+def pairs(count: int, first: str, second: str) -> list[Manifest]:
+    return [{first: name, second: name[1:]} for name in names(count)]
+
+
+def longest(kind: str, field: str, more: int) -> Manifest:
+    """A spec with a list as long as the contract allows, and `more` entries."""
+    lists: dict[str, list[Manifest]] = {
+        "models": [{"name": name} for name in names(256 + more)],
+        "aliases": pairs(128 + more, "name", "model"),
+        "fallbacks": [
+            {"model": name, "to": [f"{other}x"[1:] for other in names(8)]}
+            for name in names(64 + more)
+        ],
+        "trafficPolicies": [{"modelPattern": name, "minTier": 2} for name in names(64 + more)],
+    }
+    url = {"url": "http://x/".ljust(2048, "y")} if kind == BACKEND_KIND else {}
+    return {"kind": kind, "spec": url | {field: lists[field]}}
+
+
+LISTS = [
+    ("LLMBackend", "models"),
+    ("RoutingPolicy", "aliases"),
+    ("RoutingPolicy", "fallbacks"),
+    ("RoutingPolicy", "trafficPolicies"),
+]
+
+
+@pytest.mark.parametrize(("kind", "field"), LISTS)
+def test_a_list_may_be_as_long_as_the_contract_says_and_no_longer(
+    crds: ControlPlane, home: str, kind: str, field: str
 ) -> None:
-    name = re.sub("[^a-z0-9]+", "-", case["what"].lower())
+    command = ("create", "--dry-run=server", "-f", "-")
+    whole = [manifest(longest(kind, field, more), "long", home) for more in (0, 1)]
+    taken, refused = (crds.run_kubectl(*command, input=json.dumps(each)) for each in whole)
+    assert taken.returncode == 0, taken.stderr
+    assert f"spec.{field}: Too many" in refused.stderr
+
+
+def test_aliases_three_deep_may_be_as_many_as_the_contract_says(
+    crds: ControlPlane, home: str
+) -> None:
+    ends = names(129)
+    aliases = [
+        {"name": ends[index], "model": ends[index + 1] if index % 4 < 2 else f"model-{index}"}
+        for index in range(128)
+    ]
+    whole = manifest({"kind": "RoutingPolicy", "spec": {"aliases": aliases}}, "deep", home)
+    taken = crds.run_kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(whole))
+    assert taken.returncode == 0, taken.stderr
+
+
+@pytest.mark.parametrize("index", range(len(STATUSES)), ids=[case["what"] for case in STATUSES])
+def test_the_status_validator_and_the_api_server_agree(
+    control_plane: ControlPlane, home: str, index: int
+) -> None:
+    case, name = STATUSES[index], f"status-{index}"
     spec = {"url": "http://x"} if case["kind"] == BACKEND_KIND else {}
-    apply(control_plane, manifest({"kind": case["kind"], "spec": spec}, name, namespace))
-    patched = control_plane.run_kubectl(
-        "patch", PLURALS[case["kind"]], name, "-n", namespace,
-        "--subresource=status", "--type=merge", "-p", json.dumps({"status": case["status"]}),
-    )  # fmt: skip
+    apply(control_plane, manifest({"kind": case["kind"], "spec": spec}, name, home))
+    patched = patch_status(control_plane, home, case["kind"], name, case["status"])
     problems = status_problems(case["kind"], case["status"])
     if "problem" in case:
         assert any(case["problem"] in problem for problem in problems), problems
@@ -123,10 +222,10 @@ def test_the_status_validator_and_the_api_server_agree(
     else:
         assert problems == []
         assert patched.returncode == 0, patched.stderr
-        stored = read(control_plane, namespace, case["kind"], name)
-        assert stored["status"] == case["status"]
-        assert stored["metadata"]["generation"] == 1
-        assert without_empty(spelled_out(decode_object(stored).status)) == case["status"]
+        found = read(control_plane, home, case["kind"], name)
+        assert found["status"] == case["status"]
+        assert found["metadata"]["generation"] == 1
+        assert without_empty(spelled_out(decode_object(found).status)) == case["status"]
 
 
 COLUMNS = ["NAME", "STATE", "ERRORS-1H", "TTFT(MS)", "SUCCESS-24H", "REQUESTS-1H"]
@@ -175,10 +274,8 @@ def two_backends(control_plane: ControlPlane, namespace: str) -> None:
         "qualityPolicy": "strict",
         "conditions": [READY],
     }
-    control_plane.run_kubectl(
-        "patch", "llmb", "measured", "-n", namespace,
-        "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}), check=True,
-    )  # fmt: skip
+    patched = patch_status(control_plane, namespace, BACKEND_KIND, "measured", status)
+    assert patched.returncode == 0, patched.stderr
 
 
 @pytest.mark.usefixtures("two_backends")
