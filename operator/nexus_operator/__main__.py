@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"nexus-operator: {error}\n")
         return 2
     configure(style=settings.log_format, level=settings.log_level)
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the event loop has its own handlers
+        signal.signal(number, lambda *_: sys.exit(0))
     from nexus_operator.app import operate  # kopf takes half a second: not for a wrong flag
 
     return asyncio.run(operate(settings))

@@ -81,6 +81,7 @@ async def operate(
     if context.failure is not None:
         log.critical("%s", context.failure)
         return 1
+    log.info("stopped")
     return 0
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from nexus_operator import credentials as found
@@ -25,7 +25,7 @@ from nexus_operator.kube import Kube
 from nexus_operator.metrics import Metrics
 from nexus_operator.observer import Observer
 from nexus_operator.planner import Planner
-from nexus_operator.preflight import until_ready
+from nexus_operator.preflight import check, list_all, until
 from nexus_operator.probe import Doorbell
 from nexus_operator.prober import Prober
 from nexus_operator.problems import Fatal, Problem
@@ -52,6 +52,7 @@ class Context:
         self.problem: str | None = STARTING
         self._load = load
         self._tasks: list[asyncio.Task[None]] = []
+        self._timed = False
         self._assemble(load())
 
     def __copy__(self) -> Context:
@@ -69,7 +70,7 @@ class Context:
         """Listens, waits for the API server, reads all objects, then sets everything going."""
         try:
             await self.server.start()
-            await self._ready()
+            await self._until(self._first_look)
         except BaseException:
             await self.stop()
             raise
@@ -77,7 +78,7 @@ class Context:
             task = asyncio.create_task(work, name=f"nexus {name}")
             task.add_done_callback(self._ended)
             self._tasks.append(task)
-        self.problem = None
+        self._timed, self.problem = True, None
         log.info(
             "ready: %d backends, listening on port %d",
             len(self.registry.backends),
@@ -116,18 +117,26 @@ class Context:
 
     async def accepted_credentials(self) -> Credentials:
         """The client's credentials, after the API server accepted them."""
-        await self._ready()
+        await self._until(lambda: check(self.kube))
         return self.kube.credentials
 
-    async def _ready(self) -> None:
-        await until_ready(
-            self.kube,
-            self.namespaces,
-            see=self.observer.see,
-            gone=self._missing,
-            trouble=self._trouble,
-            clock=self.clock,
-        )
+    async def _until(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        await until(attempt, trouble=self._trouble, clock=self.clock)
+
+    async def _first_look(self) -> None:
+        """Reads everything, while no watch runs that could know better."""
+        await check(self.kube)
+        self._agree_on_time()
+        await list_all(self.kube, self.namespaces, see=self.observer.see, gone=self._missing)
+
+    def _agree_on_time(self) -> None:
+        """Takes the API server's time where ours is off: `until` is compared with its clock."""
+        off = (self.kube.server_time or self.clock()) - self.clock()
+        if self._timed or abs(off) <= CLOCK_TOLERANCE_SECONDS:
+            return
+        log.warning("this machine's clock is %.0f s off the API server's: its time is used", off)
+        self.clock.correct(off)
+        self.engine.started = self.clock()
 
     def _missing(self, plural: str, there: set[str]) -> None:
         for uid in self.registry.shelf(plural).uids() - there:

@@ -18,6 +18,7 @@ from nexus_operator.metrics import Metrics
 from nexus_operator.planner import Planner
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.writer import Key
+from nexus_quality.engine import STARTING_SECONDS
 from nexus_quality.report import Answer, Report
 
 ROUND_SECONDS = 1.0
@@ -47,6 +48,7 @@ class Evaluator:
         self._wake = asyncio.Event()
         self._looked: dict[str, float] = {}
         self._expired = clock()
+        self._starting = True
 
     def touch(self, uid: str) -> None:
         """Something about a backend changed."""
@@ -103,6 +105,9 @@ class Evaluator:
         if now - self._expired >= EXPIRE_SECONDS:
             self._engine.expire(now)
             self._expired = now
+        if self._starting and now - self._engine.started >= STARTING_SECONDS:
+            self._starting = False
+            self._looked.clear()
         namespaces = set()
         for backend in self._registry.backends:
             uid = backend.metadata.uid

@@ -1,13 +1,14 @@
 """Log lines on standard error: one JSON object a line, or plain text.
 
-Every logger of the process ends here, kopf's too. kopf says each retried request as an error; those
-of one kind are let through once a minute, for whoever reads must see what is new.
+Every logger of the process ends here, kopf's too. What goes wrong again and again (kopf says each
+retried request as an error) is let through once a minute, for whoever reads must see what is new.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -19,9 +20,12 @@ QUIET = {
     "httpcore": "WARNING",
     "aiohttp.access": "WARNING",
     "asyncio": "WARNING",
+    # Their warnings accompany every ordinary stop.
+    "kopf.activities": "ERROR",
+    "kopf._core.reactor.running": "ERROR",
 }
-RETRY_WORDS = ("will retry", "failed; escalating")
 REPEAT_SECONDS = 60.0
+REMEMBERED = 1000
 
 
 class JsonFormatter(logging.Formatter):
@@ -44,7 +48,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class RepeatFilter(logging.Filter):
-    """Lets one kopf line about a retried request through per minute and address."""
+    """Lets a warning or error through once a minute; kopf's retries once per address."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -52,15 +56,23 @@ class RepeatFilter(logging.Filter):
         self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if not any(words in text for words in RETRY_WORDS):
+        """True: the line is written."""
+        if record.levelno < logging.WARNING:
             return True
-        key = text.partition(": ")[2].partition("?")[0].partition(" -> ")[0]
-        now = self._monotonic()
-        if now - self._said.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS:
+        key, now = subject(record.getMessage()), self._monotonic()
+        if now - self._said.get(key, -math.inf) < REPEAT_SECONDS:
             return False
+        if len(self._said) >= REMEMBERED:
+            self._said.clear()
         self._said[key] = now
         return True
+
+
+def subject(text: str) -> str:
+    """What a line is about: of a retried request its address, else all of it."""
+    if "failed; will retry: " not in text:
+        return text
+    return text.partition(": ")[2].partition("?")[0].partition(" -> ")[0]
 
 
 def configure(*, style: str, level: str) -> None:

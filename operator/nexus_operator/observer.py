@@ -147,7 +147,7 @@ def models_of(backend: LLMBackend, findings: Findings) -> tuple[str, ...] | None
 
 
 def newer(version: str, known: str) -> bool:
-    """Whether a resourceVersion is later than a known one; merely another, if they are no numbers."""
+    """Whether a resourceVersion is later than a known one (if no numbers: another one)."""
     if version.isdecimal() and known.isdecimal():
         return int(version) > int(known)
     return version != known

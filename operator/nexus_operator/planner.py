@@ -37,6 +37,13 @@ from nexus_quality.engine import STARTING_SECONDS, Transition
 from nexus_quality.policy import policy_from_spec
 
 
+def transition_notes(transition: Transition) -> list[Note]:
+    """The Event of a transition; a clean record that begins anew is nothing to tell."""
+    if transition.before.state is transition.after.state is SubjectState.ACTIVE:
+        return []
+    return [Note(transition.event, transition.message)]
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A status as it would be written now, and the transition that comes with it."""
@@ -215,7 +222,7 @@ class Planner:
         notes = overlay_notes(before.status, draft.status)
         if draft.transition is not None:
             self._accept(uid, draft.transition)
-            notes.insert(0, Note(draft.transition.event, draft.transition.message))
+            notes = transition_notes(draft.transition) + notes
         if before.status.state is not draft.status.state:
             self.mark_policies(before.metadata.namespace)
         return notes

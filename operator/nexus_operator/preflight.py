@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -33,21 +33,17 @@ WAIT_SECONDS = (0.5, 1.0, 2.0, 3.0)
 REPEAT_SECONDS = 60.0
 
 
-async def until_ready(
-    kube: Kube,
-    namespaces: Sequence[str | None],
+async def until(
+    attempt: Callable[[], Awaitable[None]],
     *,
-    see: Callable[[str, Mapping[str, Any]], None],
-    gone: Callable[[str, set[str]], None],
     trouble: Callable[[Problem | None], None],
     clock: Callable[[], float],
 ) -> None:
-    """Returns once every object was seen. `trouble` is told of each problem, None when over."""
+    """Returns once `attempt` raised no `Unready`. `trouble` is told of each, None when over."""
     said, said_at, tries = "", 0.0, 0
     while True:
         try:
-            await check(kube, namespaces)
-            await list_all(kube, namespaces, see=see, gone=gone)
+            await attempt()
         except Unready as problem:
             trouble(problem)
             if str(problem) != said or clock() - said_at >= REPEAT_SECONDS:
@@ -58,11 +54,11 @@ async def until_ready(
         else:
             trouble(None)
             if said:
-                log.info("the trouble is over: %s", kube.credentials.server)
+                log.info("that is mended: going on")
             return
 
 
-async def check(kube: Kube, namespaces: Sequence[str | None]) -> None:
+async def check(kube: Kube) -> None:
     """Raises `Unready` with the first thing that is missing."""
     try:
         served = await kube.served_plurals()
@@ -102,7 +98,9 @@ async def list_uids(kube: Kube, plural: str, namespaces: Sequence[str | None]) -
     return uids
 
 
-async def pages(kube: Kube, plural: str, namespace: str | None) -> Any:
+async def pages(
+    kube: Kube, plural: str, namespace: str | None
+) -> AsyncIterator[list[dict[str, Any]]]:
     """The pages of a kind; what goes wrong is raised as `Unready`."""
     try:
         async for page in kube.pages(plural, namespace):

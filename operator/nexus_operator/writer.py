@@ -8,7 +8,6 @@ reading again; and that one object in trouble delays no other. What to write is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,13 +21,16 @@ from nexus_api.wire import Wire
 from nexus_operator.events import Note, event, post
 from nexus_operator.kube import ApiError, Kube
 from nexus_operator.metrics import Metrics
+from nexus_operator.problems import right_missing
 from nexus_operator.registry import KIND_OF
 
 log = logging.getLogger(__name__)
 
 CONCURRENCY = 8
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+FINISH_SECONDS = 5.0
 GONE = 404
+FORBIDDEN = 403
 CONFLICT = 409
 INVALID = (400, 422)
 
@@ -117,8 +119,16 @@ class Writer:
         finally:
             for timer in self._later.values():
                 timer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*self._busy.values(), return_exceptions=True)
+            await self._finish()
+
+    async def _finish(self) -> None:
+        """Gives what is being sent a moment, then gives up on it."""
+        busy = list(self._busy.values())
+        if busy:
+            _, late = await asyncio.wait(busy, timeout=FINISH_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _start(self, key: Key) -> None:
         task = asyncio.create_task(self._serve(key), name=f"status of {key.plural} {key.uid}")
@@ -178,7 +188,7 @@ class Writer:
             log.error("the API server refuses the status of %s: %s", name, error)
         else:
             self._count(key, "refused")
-            log.warning("status of %s not written: %s", name, error)
+            log.warning("status of %s not written: %s", name, explained(key, plan, error))
             self._retry(key, error.retry_after)
 
     async def _read_again(self, key: Key, metadata: ObjectMeta) -> None:
@@ -214,3 +224,11 @@ class Writer:
 
     def _count(self, key: Key, result: str) -> None:
         self._metrics.status_writes.labels(KIND_OF[key.plural], result).inc()
+
+
+def explained(key: Key, plan: Plan, error: ApiError) -> Exception:
+    """The error, or what to do about it where that is known."""
+    if error.status != FORBIDDEN:
+        return error
+    resource = f"{key.plural}/status"
+    return right_missing(verb="patch", resource=resource, namespace=plan.metadata.namespace)
