@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.table import show
 from bench.world import world
+
 from nexus_devtools.backends import Child
 from nexus_devtools.e2e import World, backend, eventually
 

@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 import httpx
-
 from bench.table import percentile, show
 from bench.world import world
+
 from nexus_devtools.backends import Fault, FaultKind, Script
 from nexus_devtools.e2e import BACKENDS, MODEL, World, backend, policy
 
