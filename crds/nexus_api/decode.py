@@ -1,7 +1,8 @@
 """From parsed JSON or YAML to the API types.
 
 Promises: one typed object, or `InvalidObject` with a one-line message naming object and field.
-Unknown fields are ignored, so that a newer schema does not stop an older program.
+Unknown fields are ignored, so that a newer schema does not stop an older program, and a
+null is the same as nothing.
 Not here: reading files or the API server; the formats and rules (see `validate`).
 """
 
@@ -80,7 +81,7 @@ def decode_object(mapping: Mapping[str, Any]) -> NexusObject:
 
 def _convert(mapping: Mapping[str, Any], kind: str, target: type[_T]) -> _T:
     try:
-        found = msgspec.convert(mapping, target)
+        found = _read(mapping, target)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `")
         field = path.rstrip("`").removeprefix("$").removeprefix(".")
@@ -88,6 +89,22 @@ def _convert(mapping: Mapping[str, Any], kind: str, target: type[_T]) -> _T:
     for field, problem in violations(found):
         raise _invalid(mapping, kind, field, problem)
     return found
+
+
+def _read(mapping: Mapping[str, Any], target: type[_T]) -> _T:
+    try:
+        return msgspec.convert(mapping, target)
+    except msgspec.ValidationError:
+        # `timeouts:` with nothing after it is null; the API server fills in the default.
+        return msgspec.convert(_without_nulls(mapping), target)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value
 
 
 def _invalid(mapping: Mapping[str, Any], kind: str, field: str, problem: str) -> InvalidObject:

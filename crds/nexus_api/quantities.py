@@ -1,6 +1,7 @@
 """Exact conversions of the API's strings: rates, money and times.
 
-Promises: parsing and formatting are exact in both directions and never go through a float.
+Promises: parsing and formatting are exact in both directions; rates, money and
+`parse_time_microseconds` never go through a float.
 Units: rates in basis points (1/100 of a percent), money in nano-USD, times in epoch seconds.
 Not here: arithmetic on these values, and reading a clock.
 """

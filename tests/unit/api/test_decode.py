@@ -82,7 +82,7 @@ def test_objects_are_decoded_by_kind() -> None:
         ),
         ({"spec": {}}, "spec", "LLMBackend n/a: spec: Object missing required field `url`"),
         ({"spec": 3}, "spec", "LLMBackend n/a: spec: Expected `object`, got `int`"),
-        ({"metadata": None}, "metadata", "LLMBackend (without a name): metadata: Expected"),
+        ({"metadata": 1}, "metadata", "LLMBackend (without a name): metadata: Expected"),
         ({"metadata": {"name": "b"}, "spec": {"url": 1}}, "spec.url", "LLMBackend b: spec.url:"),
         (
             {"spec": {"url": "http://a", "models": [{"name": "m"}, {"name": 3}]}},
