@@ -1,8 +1,8 @@
 """From parsed JSON or YAML to the API types.
 
 Promises: one typed object, or `InvalidObject` with a one-line message naming object and field.
-Unknown fields are ignored, so that a newer schema does not stop an older program, and a
-null is the same as nothing.
+Unknown fields are ignored, so that a newer schema does not stop an older program; a null is the
+same as nothing.
 Not here: reading files or the API server; the formats and rules (see `validate`).
 """
 
