@@ -232,7 +232,7 @@ class Context:
                 namespace_of=self._namespace_of,
                 merge=self.evaluator.merge,
                 metrics=self.metrics,
-            ),
+            ).handle,
         )
 
     def _namespace_of(self, uid: str) -> str | None:

@@ -55,7 +55,8 @@ class Intake:
     merge: Merge
     metrics: Metrics
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answers 200 with an `Answer`, or 4xx or 503 with `{"error", "refused"}`."""
         with self.metrics.report_seconds.time():
             try:
                 return await self._take(request)

@@ -27,7 +27,7 @@ from nexus_api import (
     reasons,
 )
 from nexus_api.quantities import format_percent, format_time
-from nexus_api.resolve import endpoint, is_cloud, pricing
+from nexus_api.resolve import is_cloud, pricing
 from nexus_operator.prober import Findings
 from nexus_quality.assessment import WithinPolicy
 from nexus_quality.verdict import Verdict
@@ -195,10 +195,6 @@ def _within_policy(known: Knowledge, _: BackendState) -> Said:
 
 
 def _stalled(known: Knowledge, _: BackendState) -> Said:
-    try:
-        endpoint(known.backend.spec)
-    except ValueError as error:
-        return Said(reasons.STALLED, TRUE, reasons.INVALID_SPEC, f"spec.url: {error}")
     firing, out = known.verdict.firing, known.verdict.state is SubjectState.EXCLUDED
     if out and firing is not None and firing.rule is ExclusionRule.CREDENTIALS_REJECTED:
         return Said(reasons.STALLED, TRUE, reasons.CREDENTIALS_REJECTED, firing.reason)

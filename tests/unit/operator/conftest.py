@@ -1,7 +1,7 @@
 """A fake cluster for the operator's tests, and shorthands for the objects they are about.
 
-`FakeCluster` adds to kmock what the operator relies on and kmock leaves out: UIDs, resource versions
-that only grow, generations, a status of its own, conflicts, and the two reviews.
+`FakeCluster` adds to kmock what the operator relies on and kmock leaves out: UIDs, growing resource
+versions, generations, a status of its own, conflicts, and the two reviews.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class FakeCluster(kmock.KubernetesEmulator):
         else:
             changes |= {name: body[name] for name in ("spec",) if name in body}
             changes["metadata"] |= {"generation": current["metadata"]["generation"] + 1}
-            changes["metadata"] |= {k: v for k, v in asked.items() if k in ("labels", "annotations")}
+            changes["metadata"] |= {
+                k: v for k, v in asked.items() if k in ("labels", "annotations")
+            }
         request.data.clear()
         request.data.update(changes)
         return None

@@ -1,0 +1,257 @@
+"""Who may report on what; what is refused, how it is named, and that nothing else is disturbed."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from nexus_operator.credentials import Credentials
+from nexus_operator.identity import CACHE_SIZE, Identities, Memory, Reporter, reporter_of
+from nexus_operator.intake import Intake
+from nexus_operator.kube import Kube
+from nexus_operator.metrics import Metrics
+from nexus_quality.report import MAX_BYTES, Answer, Cell, Pulse, Refusal, Report, encode
+
+POD = {
+    "authenticated": True,
+    "audiences": ["nexus-operator"],
+    "user": {
+        "username": "system:serviceaccount:shop:app",
+        "uid": "sa-uid",
+        "groups": ["system:serviceaccounts"],
+        "extra": {
+            "authentication.kubernetes.io/pod-name": ["app-1"],
+            "authentication.kubernetes.io/pod-uid": ["pod-uid"],
+        },
+    },
+}
+ACCOUNT = POD | {"user": {"username": "system:serviceaccount:shop:app"}}
+NAMESPACES = {"u-shop": "shop", "u-shop-2": "shop", "u-bank": "bank"}
+INCARNATION = "0" * 32
+
+
+@dataclass
+class Api:
+    """The API server's two reviews."""
+
+    tokens: dict[str, Any] = field(default_factory=lambda: {"good": POD})
+    grants: set[tuple[str, str]] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    away: bool = False
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self.away:
+            raise httpx.ConnectError("refused")
+        spec = json.loads(request.content)["spec"]
+        self.asked.append(request.url.path.rpartition("/")[2])
+        if request.url.path.endswith("tokenreviews"):
+            assert spec["audiences"] == ["nexus-operator"]
+            found = self.tokens.get(spec["token"], {"authenticated": False, "error": "no"})
+            return httpx.Response(201, json={"status": found})
+        attributes = spec["resourceAttributes"]
+        assert (attributes["group"], attributes["verb"]) == ("nexus.dev", "report")
+        allowed = (spec["user"], attributes["namespace"]) in self.grants
+        return httpx.Response(201, json={"status": {"allowed": allowed}})
+
+
+@dataclass
+class Desk:
+    """The intake behind a real HTTP server."""
+
+    api: Api
+    client: TestClient[web.Request, web.Application]
+    metrics: Metrics
+    merged: list[tuple[Reporter, Report]]
+    time: list[float]
+    answer: list[Answer]
+
+    async def post(
+        self, body: bytes, token: str | None = "good", **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        response = await self.client.post("/v1/outcomes", data=io.BytesIO(body), headers=headers)
+        return response.status, await response.json()
+
+    def refusals(self, reason: str) -> float:
+        name = "nexus_operator_report_refusals_total"
+        return self.metrics.registry.get_sample_value(name, {"reason": reason}) or 0.0
+
+
+@pytest_asyncio.fixture
+async def desk() -> AsyncIterator[Desk]:
+    api, time = Api(), [1000.0]
+    kube = Kube(
+        Credentials(server="http://api", origin="test", namespace="default"),
+        transport=httpx.MockTransport(api),
+    )
+    metrics = Metrics(lambda: ())
+    merged: list[tuple[Reporter, Report]] = []
+    answer = [Answer(epoch="e1")]
+
+    def merge(reporter: Reporter, report: Report) -> Answer:
+        merged.append((reporter, report))
+        return answer[0]
+
+    intake = Intake(
+        identities=Identities(kube, lambda: time[0]),
+        namespace_of=NAMESPACES.get,
+        merge=merge,
+        metrics=metrics,
+    )
+    app = web.Application(client_max_size=MAX_BYTES)
+    app.router.add_post("/v1/outcomes", intake.handle)
+    async with TestClient(TestServer(app)) as client:
+        yield Desk(api, client, metrics, merged, time, answer)
+    await kube.close()
+
+
+def report(*uids: str) -> bytes:
+    cells = [Cell(family=10, bucket=1, uid=uid, model="m", requests=1) for uid in uids]
+    pulses = [Pulse(uid=uid, row=1) for uid in uids]
+    return encode(Report(incarnation=INCARNATION, now_ms=20_000, cells=cells, pulses=pulses))
+
+
+async def test_a_report_on_the_own_namespace_is_taken(desk: Desk) -> None:
+    assert await desk.post(report("u-shop")) == (200, {"epoch": "e1"})
+    ((reporter, taken),) = desk.merged
+    assert reporter.key == "shop/app-1 (pod-uid)"
+    assert [cell.uid for cell in taken.cells] == ["u-shop"]
+
+
+async def test_an_empty_report_is_taken_for_its_sign_of_life(desk: Desk) -> None:
+    assert (await desk.post(report()))[0] == 200
+    assert len(desk.merged) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (None, "NoToken"),
+        ("Basic abc", "NoToken"),
+        ("Bearer ", "NoToken"),
+        ("Bearer x", "TokenRejected"),
+    ],
+)
+async def test_nothing_unauthenticated_is_read(desk: Desk, header: str | None, reason: str) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    status, body = await desk.post(b"this is no report", token=None, **headers)
+    assert status == 401
+    assert "token" in body["error"]
+    assert desk.refusals(reason) == 1
+    assert not desk.merged
+
+
+async def test_a_token_for_another_audience_is_refused(desk: Desk) -> None:
+    desk.api.tokens["other"] = POD | {"audiences": ["https://kubernetes.default.svc"]}
+    status, body = await desk.post(report("u-shop"), token="other")
+    assert (status, desk.refusals("TokenRejected")) == (401, 1)
+    assert "audience nexus-operator" in body["error"]
+
+
+async def test_another_namespace_is_refused_with_the_reason(desk: Desk) -> None:
+    status, body = await desk.post(report("u-bank"))
+    assert status == 403
+    assert body["refused"] == [
+        {
+            "uid": "u-bank",
+            "reason": "NotAllowed: shop/app-1 (pod-uid) may not report on llmbackends "
+            "in namespace bank",
+        }
+    ]
+    assert desk.refusals("NotAllowed") == 1
+    assert not desk.merged
+
+
+async def test_a_foreign_part_is_left_out_and_the_rest_is_taken(desk: Desk) -> None:
+    status, body = await desk.post(report("u-shop", "u-bank", "u-shop-2"))
+    assert status == 200
+    assert [refused["uid"] for refused in body["refused"]] == ["u-bank"]
+    ((_, taken),) = desk.merged
+    assert [cell.uid for cell in taken.cells] == ["u-shop", "u-shop-2"]
+    assert [pulse.uid for pulse in taken.pulses] == ["u-shop", "u-shop-2"]
+
+
+async def test_the_verb_report_opens_another_namespace(desk: Desk) -> None:
+    desk.api.grants.add(("system:serviceaccount:shop:app", "bank"))
+    assert (await desk.post(report("u-bank")))[0] == 200
+
+
+async def test_what_the_engine_refuses_is_counted_and_answered(desk: Desk) -> None:
+    desk.answer[0] = Answer(epoch="e1", refused=(Refusal(uid="u-x", reason="unknown backend"),))
+    status, body = await desk.post(report("u-x"))
+    assert status == 200
+    assert body["refused"] == [{"uid": "u-x", "reason": "unknown backend"}]
+    assert desk.refusals("unknown backend") == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"incarnation": "x", "nowMs": 1}'])
+async def test_what_is_no_report_is_refused_in_one_line(desk: Desk, body: bytes) -> None:
+    status, answer = await desk.post(body)
+    assert (status, desk.refusals("Malformed")) == (400, 1)
+    assert "\n" not in answer["error"]
+
+
+async def test_a_report_over_the_limit_is_refused_before_it_is_read(desk: Desk) -> None:
+    status, answer = await desk.post(b" " * (MAX_BYTES + 1))
+    assert (status, desk.refusals("TooLarge")) == (413, 1)
+    assert str(MAX_BYTES) in answer["error"]
+
+
+async def test_answers_of_the_api_server_are_remembered_for_a_minute(desk: Desk) -> None:
+    for _ in range(3):
+        await desk.post(report("u-shop", "u-bank"))
+    assert desk.api.asked == ["tokenreviews", "subjectaccessreviews"]
+    desk.time[0] += 61
+    await desk.post(report("u-shop"))
+    assert desk.api.asked.count("tokenreviews") == 2
+
+
+async def test_a_refusal_is_asked_again_sooner_than_a_belief(desk: Desk) -> None:
+    await desk.post(report("u-shop"), token="new")
+    desk.api.tokens["new"] = POD
+    assert (await desk.post(report("u-shop"), token="new"))[0] == 401
+    desk.time[0] += 11
+    assert (await desk.post(report("u-shop"), token="new"))[0] == 200
+
+
+async def test_without_the_api_server_a_report_is_asked_for_again(desk: Desk) -> None:
+    desk.api.away = True
+    status, body = await desk.post(report("u-shop"))
+    assert (status, desk.refusals("Unavailable")) == (503, 1)
+    assert "try again" in body["error"]
+    desk.api.away = False
+    assert (await desk.post(report("u-shop")))[0] == 200
+
+
+def test_a_reporter_is_its_pod_else_its_service_account() -> None:
+    pod, account = reporter_of(POD), reporter_of(ACCOUNT)
+    assert pod is not None and account is not None
+    assert (pod.key, pod.namespace) == ("shop/app-1 (pod-uid)", "shop")
+    assert (account.key, account.namespace) == ("shop/app", "shop")
+
+
+def test_a_person_has_no_namespace_of_their_own() -> None:
+    person = reporter_of(POD | {"user": {"username": "jane@example.com"}})
+    assert person is not None
+    assert (person.key, person.namespace) == ("jane@example.com", None)
+
+
+def test_the_memory_is_bounded_and_forgets() -> None:
+    now = [0.0]
+    memory: Memory[int] = Memory(lambda: now[0], size=2)
+    for key in (1, 2, 3):
+        memory.put(key, key, 10.0)
+    assert (memory.get(1), memory.get(3), len(memory)) == (None, (3,), 2)
+    now[0] = 10.0
+    assert memory.get(3) is None
+    assert CACHE_SIZE <= 10_000
