@@ -67,7 +67,9 @@ def _start(model: Path, *, port: int) -> Any:
     params.n_predict = 64
     params.n_parallel = 2
     params.n_ctx = 4096
-    params.cpuparams.n_threads = max(1, min(4, os.cpu_count() or 1))
+    # llama.cpp's threads wait for each other spinning: on a machine that is busy, more are slower.
+    params.cpuparams.n_threads = max(1, min(4, (os.cpu_count() or 1) // 2))
+    params.cpuparams_batch.n_threads = params.cpuparams.n_threads
     params.ui = False
     params.endpoint_metrics = True
     params.verbosity = 1

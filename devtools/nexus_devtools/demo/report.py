@@ -5,6 +5,7 @@ Promises: windows and margins are chosen here, in one place. It is NOT arithmeti
 
 from __future__ import annotations
 
+import sys
 import time
 
 from nexus_devtools.demo import measure, scenario
@@ -81,7 +82,7 @@ def commands(stage: Stage) -> list[str]:
         f"  curl -i {one.url}/v1/chat/completions -d '{chat}'",
         f"  curl {one.admin_url}/v1/explain -d '{chat}'",
         f"  curl {stage.operator_url}/v1/stats",
-        f"  OPENAI_BASE_URL={one.url}/v1 OPENAI_API_KEY=unused python -c 'import openai;"
+        f"  OPENAI_BASE_URL={one.url}/v1 OPENAI_API_KEY=unused {sys.executable} -c 'import openai;"
         ' print(openai.OpenAI().chat.completions.create(model="gemma3-270m", messages=[{"role":'
         f' "user", "content": "{scenario.QUESTION}"}}]).choices[0].message.content)\'',
     ]

@@ -20,6 +20,8 @@ REQUESTS_PER_SECOND = 8.0
 QUESTIONS_PER_SECOND = 0.25
 """Of each application, to the real model."""
 EXCLUSION_GOAL_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
+"""How long a client waits for an answer before it is a failure."""
 
 PROMPT = Script(first_token_seconds=0.04, token_seconds=0.005, tokens=12)
 FAILING = Script(
@@ -68,7 +70,7 @@ STEPS: tuple[Step, ...] = (
         text="sim-a is repaired: its exclusion ends by itself, then a few requests probe it",
         scripts=((BREAKING, PROMPT),),
         awaited=((BREAKING, "Active"),),
-        at_most_seconds=40,
+        at_most_seconds=30,
         hold_seconds=14,
     ),
     Step(
@@ -86,5 +88,5 @@ SHARE_WINDOW_SECONDS = 5.0
 
 
 def longest_seconds(steps: tuple[Step, ...] = STEPS) -> float:
-    """How long the timeline takes if nothing that is awaited ever happens."""
-    return sum(step.at_most_seconds + step.hold_seconds for step in steps)
+    """How long it takes if nothing that is awaited ever happens and the last answer never comes."""
+    return PATIENCE_SECONDS + sum(step.at_most_seconds + step.hold_seconds for step in steps)

@@ -15,9 +15,9 @@ from typing import Any
 
 import aiohttp
 
+from nexus_devtools.demo import scenario
 from nexus_devtools.demo.measure import Outcome
 
-_TIMEOUT = aiohttp.ClientTimeout(total=60)
 _STREAMED_OF_THREE = 2
 
 
@@ -31,6 +31,7 @@ class Traffic:
         model: str,
         per_second: float,
         question: str = "Hello.",
+        patience_seconds: float = scenario.PATIENCE_SECONDS,
         remember: bool = True,
     ) -> None:
         self.outcomes: list[Outcome] = []
@@ -38,12 +39,16 @@ class Traffic:
         self._proxies = proxies
         self._model = model
         self._question = question
+        self._timeout = aiohttp.ClientTimeout(total=patience_seconds)
         self._pause = 1 / per_second
         self._going = True
 
     async def run(self) -> None:
         """Send until ``stop``, then wait for the answers still under way."""
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, asyncio.TaskGroup() as apps:
+        async with (
+            aiohttp.ClientSession(timeout=self._timeout) as session,
+            asyncio.TaskGroup() as apps,
+        ):
             for app, url in self._proxies.items():
                 apps.create_task(self._app(session, app, url))
 

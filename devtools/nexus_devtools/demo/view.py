@@ -6,6 +6,7 @@ place. It is NOT a place where anything is measured.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,9 @@ class LiveView:
     def show(self, frame: Frame) -> None:
         """Draw the table again."""
         self._erase()
-        self._draw(["", *table(frame), "", frame.footer])
+        # A line that wraps would be two to erase.
+        width = shutil.get_terminal_size().columns
+        self._draw([line[:width] for line in ("", *table(frame), "", frame.footer)])
 
     def _erase(self) -> None:
         if self._drawn:
