@@ -14,6 +14,8 @@ import pytest
 from nexus_devtools.backends import Fault, FaultKind, Script
 from nexus_devtools.e2e import APPS, BACKENDS, MODEL, World, backend, eventually, policy
 
+# A full report leaves every 10 to 30 s, and figures that moved little wait for ten intervals.
+REPORTED_SECONDS = 60.0
 PROMPT = Script(headers_seconds=0.01, tokens=3)
 BROKEN = Script(headers_seconds=0.01, faults=(Fault(kind=FaultKind.STATUS, status=500),))
 QUICK_RECOVERY = {"baseExclusionSeconds": 3, "maxExclusionSeconds": 12, "slowStartSeconds": 2}
@@ -40,19 +42,25 @@ def _wait_for_model(world: World, app: str) -> None:
         )
 
 
-def _requests_reported(world: World) -> int:
-    total = 0
-    for name in BACKENDS:
-        quality = world.get("llmbackend", name).get("status", {}).get("quality", {})
-        total += quality.get("requests1h", 0)
-    return total
+def _published(world: World, figure: str) -> int:
+    found = [world.get("llmbackend", name).get("status", {}) for name in BACKENDS]
+    return sum(status.get("quality", {}).get(figure, 0) for status in found)
+
+
+def _wait_until_reported(world: World, requests: int) -> None:
+    eventually(
+        lambda: _published(world, "requests1h"),
+        lambda n: n == requests,
+        what=f"{requests} requests in status",
+        seconds=REPORTED_SECONDS,
+    )
 
 
 def test_traffic_flows_and_the_rates_appear_in_kubectl_get(world: World) -> None:
     tally = world.send(60)
     assert tally.failures == 0
     assert set(tally.served_by) <= set(BACKENDS) and len(tally.served_by) > 1
-    eventually(lambda: _requests_reported(world), lambda n: n == 60, what="60 requests in status")
+    _wait_until_reported(world, 60)
     table = world.kubectl("get", "llmbackends")
     header, *rows = table.splitlines()
     assert header.split() == [
@@ -69,12 +77,10 @@ def test_streams_pass_through_and_their_ttft_is_published(world: World) -> None:
     tally = world.send(20, stream=True)
     assert tally.failures == 0
     eventually(
-        lambda: [
-            world.get("llmbackend", n).get("status", {}).get("quality", {}).get("ttftSamples1h", 0)
-            for n in BACKENDS
-        ],
-        lambda samples: sum(samples) == 20,
+        lambda: _published(world, "ttftSamples1h"),
+        lambda n: n == 20,
         what="20 TTFT samples in status",
+        seconds=REPORTED_SECONDS,
     )
 
 
@@ -146,21 +152,14 @@ def test_an_edited_policy_takes_effect_without_a_restart(world: World) -> None:
 def test_an_operator_killed_and_restarted_has_lost_nothing(world: World) -> None:
     world.send(20)
     seen = sum(world.backends[name].seen().requests for name in BACKENDS)
-    eventually(
-        lambda: _requests_reported(world), lambda n: n == seen, what=f"{seen} requests in status"
-    )
+    _wait_until_reported(world, seen)
     address = world.operator.url.removeprefix("http://")
     world.operator.child.kill()
     tally = world.send(20)
     assert tally.failures == 0
     world.operator = world.product.operator(address=address, name="nexus-operator-restarted")
     seen = sum(world.backends[name].seen().requests for name in BACKENDS)
-    eventually(
-        lambda: _requests_reported(world),
-        lambda n: n == seen,
-        what=f"{seen} requests in status after the restart",
-        seconds=60,
-    )
+    _wait_until_reported(world, seen)
 
 
 def test_the_proxies_serve_while_the_api_server_is_away(world: World) -> None:
