@@ -54,15 +54,15 @@ def retries_spent(call: Call, why: str) -> Rejection:
 
 def no_backend(call: Call, plan: Plan, now: float) -> Rejection:
     """Every candidate is left out, full, resting or has failed for this request."""
-    found = [*_tried(call)]
-    ends: list[float] = []
-    for leg in plan.legs:
-        found += leg.sorted.reasons
-        for candidate, reason, end in _waiting(leg, now):
-            if all(choice.candidate is not candidate for choice, _ in call.tried):
-                found.append(reason)
-            ends.append(end)
-    known = [end for end in ends if end != math.inf]
+    waiting = [entry for leg in plan.legs for entry in _waiting(leg, now)]
+    left_out = [reason for leg in plan.legs for reason in leg.sorted.reasons]
+    tried = {choice.candidate for choice, _ in call.tried}
+    found = [*_tried(call), *left_out]
+    found += [reason for candidate, reason, _ in waiting if candidate not in tried]
+    if waiting and not left_out and all(_is_missing(c, call, end) for c, _, end in waiting):
+        message = f"Model {call.model!r}: every backend that lists it answers 404"
+        return Rejection(404, "model_not_found", message, tuple(found), param="model")
+    known = [end for _, _, end in waiting if end != math.inf]
     return Rejection(
         503,
         NO_BACKEND,
@@ -70,6 +70,10 @@ def no_backend(call: Call, plan: Plan, now: float) -> Rejection:
         reasons=tuple(found),
         retry_after=max(1, math.ceil(min(known) - now)) if known else None,
     )
+
+
+def _is_missing(candidate: Candidate, call: Call, end: float) -> bool:
+    return candidate.missing_until.get(call.endpoint) == end
 
 
 def _tried(call: Call) -> Iterator[Reason]:

@@ -154,12 +154,15 @@ class Router:
         return None
 
     def _last_resort(self, plan: Plan, asking: Asking) -> Choice | None:
-        for leg in plan.legs:
-            for tier in LAST_RESORT_TIERS:
-                choice = tier(leg, asking)
-                if choice is not None:
-                    self.counters.last_resorts += 1
-                    return choice
+        # On another backend where there is one; only then once more on the same.
+        for repeat in (False, True) if asking.tried else (False,):
+            asking.repeat = repeat
+            for leg in plan.legs:
+                for tier in LAST_RESORT_TIERS:
+                    choice = tier(leg, asking)
+                    if choice is not None:
+                        self.counters.last_resorts += 1
+                        return choice
         return None
 
     def _rejected(self, rejection: Rejection) -> Rejection:

@@ -22,7 +22,7 @@ class Asking:
     tried.
     """
 
-    __slots__ = ("now", "random", "requested", "tried")
+    __slots__ = ("now", "random", "repeat", "requested", "tried")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Asking:
         self.random = random
         self.requested = requested
         self.tried = tried
+        self.repeat = False  # the last resort may use again what was tried
 
 
 Tier = Callable[[Leg, Asking], Choice | None]
@@ -115,13 +116,13 @@ def _least_bad(leg: Leg, candidates: Sequence[Candidate], asking: Asking) -> Cho
     able = [
         candidate
         for candidate in candidates
-        if candidate.traits.least_bad and leg.unavailable_until(candidate, asking.now) is None
+        if candidate.traits.least_bad
+        and (asking.repeat or candidate not in asking.tried)
+        and leg.unavailable_until(candidate, asking.now) is None
     ]
-    # On another backend where there is one; the only one there is may be tried again.
-    fresh = [candidate for candidate in able if candidate not in asking.tried] or able
-    if not fresh:
+    if not able:
         return None
-    return _last_resort(leg, _drawn_by_weight(fresh, asking), asking)
+    return _last_resort(leg, _drawn_by_weight(able, asking), asking)
 
 
 def _drawn_by_weight(candidates: Sequence[Candidate], asking: Asking) -> Candidate:
