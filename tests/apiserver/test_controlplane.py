@@ -274,6 +274,22 @@ def test_a_namespace_is_gone_at_once_with_its_contents(plane: ControlPlane) -> N
     assert left.stdout == ""
 
 
+def test_build_says_where_the_programs_are() -> None:
+    folder = Path(command("build").stdout.strip())
+    assert all((folder / name).exists() for name in ("etcd", "kube-apiserver", "kubectl"))
+
+
+def test_build_builds_nothing_for_a_given_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given.kubeconfig"
+    given.touch()
+    monkeypatch.setenv("NEXUS_TEST_KUBECONFIG", str(given))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert command("build").stdout.startswith("nothing to build")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_another_cluster_named_by_the_environment_is_used_as_it_is(
     plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The command: ``python -m nexus_devtools.controlplane up|down|status|env [--name NAME]``.
+"""The command: ``python -m nexus_devtools.controlplane up|down|status|env|build [--name NAME]``.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, progress and errors to stderr.
 """
@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 from nexus_devtools.controlplane import instance
 from nexus_devtools.controlplane.errors import ControlPlaneError
+from nexus_devtools.controlplane.given import given_kubeconfig
 from nexus_devtools.controlplane.plane import ControlPlane
+from nexus_devtools.controlplane.programs import find_programs
 from nexus_devtools.controlplane.progress import Progress
 from nexus_devtools.controlplane.state import APISERVER_PID, ETCD_PID
 
@@ -74,6 +76,15 @@ def env(options: argparse.Namespace) -> None:
     print(f'export PATH={shlex.quote(str(plane.kubectl.parent))}:"$PATH"')
 
 
+def build(options: argparse.Namespace) -> None:
+    """Build the programs if they are needed and not there, and say where they are."""
+    cluster = given_kubeconfig()
+    if cluster is not None:
+        print(f"nothing to build: the cluster of {cluster} is used")
+        return
+    print(find_programs())
+
+
 def _command(verb: str, name: str) -> str:
     suffix = "" if name == DEFAULT_NAME else f" --name {name}"
     return f"{sys.executable} -m nexus_devtools.controlplane {verb}{suffix}"
@@ -84,6 +95,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "down": down,
     "status": status,
     "env": env,
+    "build": build,
 }
 
 
@@ -92,10 +104,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m nexus_devtools.controlplane", description=__doc__.splitlines()[0]
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="up|down|status|env")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="|".join(COMMANDS))
     for verb, run in COMMANDS.items():
         sub = verbs.add_parser(verb, help=run.__doc__)
-        if verb != "status":
+        if verb not in ("status", "build"):
             sub.add_argument("--name", default=DEFAULT_NAME, help="which instance (default: dev)")
         if verb == "down":
             sub.add_argument("--keep-logs", action="store_true", help="leave the logs in place")
