@@ -102,7 +102,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line; wrong usage ends the process with 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m nexus_devtools.controlplane", description=__doc__.splitlines()[0]
+        prog="python -m nexus_devtools.controlplane",
+        description="A real Kubernetes API server, without root.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="|".join(COMMANDS))
     for verb, run in COMMANDS.items():
