@@ -50,6 +50,7 @@ def worth(
 
     `since_write`: seconds since the last write of this object; `interval`: seconds.
     """
+    known = without_foreign_conditions(known, wanted)
     if decisive(known) != decisive(wanted):
         return Worth.AT_ONCE
     if since_write < interval:
@@ -59,6 +60,14 @@ def worth(
     if since_write >= LONG * interval and timeless(known) != timeless(wanted):
         return Worth.ROUTINE
     return Worth.NOTHING
+
+
+def without_foreign_conditions(
+    known: LLMBackendStatus, wanted: LLMBackendStatus
+) -> LLMBackendStatus:
+    """The known status with the conditions we write: what others add is theirs."""
+    ours = {condition.type for condition in wanted.conditions}
+    return replace(known, conditions=tuple(c for c in known.conditions if c.type in ours))
 
 
 def decisive(status: LLMBackendStatus) -> tuple[object, ...]:

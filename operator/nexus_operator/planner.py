@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec.structs import replace as replace_struct
+
 from nexus_api import (
     LLMBackend,
     LLMBackendStatus,
@@ -217,8 +219,11 @@ class Planner:
         self, uid: str, before: LLMBackend, draft: Draft, stored: Mapping[str, Any]
     ) -> list[Note]:
         self._written[uid] = self._clock()
+        # What was sent, not what is stored: a field that another writer shares with us would
+        # otherwise look like a difference for ever, and be written for ever.
         if uid in self._registry.backends.uids():
-            self._registry.backends.put(decode_backend(stored))
+            written = decode_backend(stored)
+            self._registry.backends.put(replace_struct(written, status=draft.status))
         notes = overlay_notes(before.status, draft.status)
         if draft.transition is not None:
             self._accept(uid, draft.transition)
@@ -257,13 +262,14 @@ class Planner:
         )
         if status == policy.status:
             return None
-        return Plan(metadata=policy.metadata, status=status, accepted=self._quality_written)
 
-    def _quality_written(self, stored: Mapping[str, Any]) -> list[Note]:
-        policy: QualityPolicy = decode_quality_policy(stored)
-        if policy.metadata.uid in self._registry.quality.uids():
-            self._registry.quality.put(policy)
-        return []
+        def accepted(stored: Mapping[str, Any]) -> list[Note]:
+            if uid in self._registry.quality.uids():
+                written: QualityPolicy = decode_quality_policy(stored)
+                self._registry.quality.put(replace_struct(written, status=status))
+            return []
+
+        return Plan(metadata=policy.metadata, status=status, accepted=accepted)
 
     def _routing_plan(self, uid: str) -> Plan | None:
         policy = self._registry.routing.get(uid)
@@ -273,10 +279,11 @@ class Planner:
         status = routing_status(policy, policies=rivals, now=self._clock())
         if status == policy.status:
             return None
-        return Plan(metadata=policy.metadata, status=status, accepted=self._routing_written)
 
-    def _routing_written(self, stored: Mapping[str, Any]) -> list[Note]:
-        policy: RoutingPolicy = decode_routing_policy(stored)
-        if policy.metadata.uid in self._registry.routing.uids():
-            self._registry.routing.put(policy)
-        return []
+        def accepted(stored: Mapping[str, Any]) -> list[Note]:
+            if uid in self._registry.routing.uids():
+                written: RoutingPolicy = decode_routing_policy(stored)
+                self._registry.routing.put(replace_struct(written, status=status))
+            return []
+
+        return Plan(metadata=policy.metadata, status=status, accepted=accepted)

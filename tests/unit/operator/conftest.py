@@ -6,17 +6,18 @@ versions, generations, a status of its own, conflicts, and the two reviews.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import itertools
+import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp.web
 import attrs
 import kmock
 import pytest
-import pytest_asyncio
 from kmock import action
 from kmock._internal import apps, rendering
 
@@ -107,8 +108,7 @@ class FakeCluster(kmock.KubernetesEmulator):
         changes = {"metadata": {"resourceVersion": self._bump()}}
         if is_status:
             # One field manager owns all of it: what it does not apply any more is gone.
-            removed = dict.fromkeys(current.get("status") or {})
-            changes["status"] = removed | body.get("status", {})
+            changes["status"] = applied(current.get("status") or {}, body.get("status", {}))
         else:
             changes |= {name: body[name] for name in ("spec",) if name in body}
             changes["metadata"] |= {"generation": current["metadata"]["generation"] + 1}
@@ -143,13 +143,45 @@ class FakeCluster(kmock.KubernetesEmulator):
         return aiohttp.web.json_response(body, status=status)
 
 
-@pytest_asyncio.fixture
-async def cluster() -> AsyncIterator[tuple[FakeCluster, str]]:
-    """A fake cluster that serves our kinds, and its address."""
+def applied(current: Stored, wanted: Stored) -> Stored:
+    """The merge patch that makes `current` exactly `wanted`."""
+    patch: Stored = dict.fromkeys(current)
+    for name, value in wanted.items():
+        before = current.get(name)
+        both = isinstance(before, dict) and isinstance(value, dict)
+        patch[name] = applied(before, value) if both else value  # type: ignore[arg-type]
+    return patch
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[FakeCluster, str]]:
+    """A fake cluster that serves our kinds, and its address.
+
+    It has a thread and an event loop of its own: kopf, when it stops, ends every task of its loop.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="fake cluster")
+    thread.start()
     handler = FakeCluster()
     handler.serve_kinds()
-    async with handler, apps.Server(handler) as server:
-        yield handler, str(server.url).rstrip("/")
+    server = apps.Server(handler)
+
+    async def enter() -> str:
+        await handler.__aenter__()
+        await server.__aenter__()
+        return str(server.url).rstrip("/")
+
+    async def leave() -> None:
+        await server.__aexit__(None, None, None)
+        await handler.__aexit__(None, None, None)
+
+    try:
+        yield handler, asyncio.run_coroutine_threadsafe(enter(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(leave(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 def metadata(name: str, namespace: str, **more: Any) -> Stored:

@@ -66,7 +66,6 @@ def after(status: LLMBackendStatus, seconds: float) -> Worth:
         {"quality_policy": "other"},
         {"conditions": (replace(READY, status=ConditionStatus.FALSE),)},
         {"conditions": (replace(READY, reason="NoTraffic"),)},
-        {"conditions": ()},
         {"exclusion": Exclusion(count=2, probation_share="50%")},
         {"exclusion": Exclusion(count=2, until_time="2026-11-24T00:01:00Z")},
         {"models": (DiscoveredModel(name="new"),)},
@@ -137,6 +136,17 @@ def test_a_fading_count_causes_no_write_of_its_own_but_is_not_lost_for_ever() ->
     assert after(status, 10 * INTERVAL - 1) is Worth.NOTHING
     assert after(status, 10 * INTERVAL) is Worth.ROUTINE
     assert after(replace(KNOWN, exclusion=None), 0.0) is Worth.NOTHING
+
+
+def test_a_condition_that_is_not_there_yet_is_written_at_once() -> None:
+    bare = replace(KNOWN, conditions=())
+    assert worth(bare, KNOWN, since_write=0.0, interval=INTERVAL) is Worth.AT_ONCE
+
+
+def test_conditions_of_other_writers_are_theirs() -> None:
+    foreign = replace(READY, type="Backup", reason="Done")
+    with_theirs = replace(KNOWN, conditions=(READY, foreign))
+    assert worth(with_theirs, KNOWN, since_write=0.0, interval=INTERVAL) is Worth.NOTHING
 
 
 def test_a_zero_that_becomes_one_is_a_movement() -> None:
