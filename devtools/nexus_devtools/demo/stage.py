@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import httpx
 
 from nexus_devtools.backends import SimulatedProcess
-from nexus_devtools.controlplane import ControlPlane
+from nexus_devtools.controlplane import ControlPlane, ControlPlaneError
 from nexus_devtools.demo import cluster
 from nexus_devtools.demo.folder import Folder
 from nexus_devtools.demo.processes import Processes, Proxy
@@ -69,7 +69,12 @@ def set_up(stack: ExitStack, folder: Folder, announce: Callable[[str], None]) ->
 
 def viewer_client(stage: Stage) -> httpx.AsyncClient:
     """A client of the API server with the rights of the demo's own eyes: to look at LLMBackends."""
-    verify = ssl.create_default_context(cafile=str(stage.plane.ca_file))
+    try:
+        trusted = str(stage.plane.ca_file)
+    except ControlPlaneError:
+        # A given cluster whose certificate the system's trust store vouches for.
+        trusted = None
+    verify = ssl.create_default_context(cafile=trusted)
     return httpx.AsyncClient(
         base_url=stage.plane.server,
         verify=verify,
