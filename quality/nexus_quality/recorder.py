@@ -117,10 +117,16 @@ class Series:
         for cells in self._cells.values():
             yield from cells
 
-    def last(self, seconds: float, elapsed: float, family: Family) -> Counts:
+    def last(
+        self, seconds: float, elapsed: float, family: Family, since_generation: int = 0
+    ) -> Counts:
         """The counters of the buckets of a family that began within the last `seconds`."""
         first = int((elapsed - seconds) // family) + 1
-        return total(cell for cell in self._cells[family] if cell.bucket >= first)
+        return total(
+            cell
+            for cell in self._cells[family]
+            if cell.bucket >= first and cell.generation >= since_generation
+        )
 
 
 class Recorder:
