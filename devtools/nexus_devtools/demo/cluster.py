@@ -75,6 +75,14 @@ def with_urls(manifests: str, urls: Mapping[str, str]) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
+def is_taken(plane: ControlPlane) -> bool:
+    """Whether the demo's namespace exists already, so that what is in it may be somebody's."""
+    found = plane.run_kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name")
+    return bool(found.stdout.strip())
+
+
 def uninstall(plane: ControlPlane) -> None:
     """Remove the demo's namespace from a cluster that is not ours; kinds and roles stay."""
+    everything = ("llmbackends,qualitypolicies", "--all", "--ignore-not-found")
+    plane.run_kubectl("delete", "-n", NAMESPACE, *everything)
     plane.run_kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")

@@ -19,8 +19,8 @@ from nexus_devtools.backends import SimulatedProcess
 from nexus_devtools.controlplane import ControlPlane, ControlPlaneError
 from nexus_devtools.demo import cluster
 from nexus_devtools.demo.folder import Folder
-from nexus_devtools.demo.processes import Processes, Proxy
-from nexus_devtools.demo.scenario import APPS, REAL
+from nexus_devtools.demo.processes import DemoError, Processes, Proxy
+from nexus_devtools.demo.scenario import APPS, NAMESPACE, REAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ def set_up(stack: ExitStack, folder: Folder, announce: Callable[[str], None]) ->
     announce("a Kubernetes API server (etcd and kube-apiserver; built once, then cached)")
     plane = stack.enter_context(ControlPlane.start(name=f"demo-{os.getpid()}"))
     if not plane.is_own:
+        announce(f"it is the one your environment names: {plane.server}")
+        _refuse_if_taken(plane)
         stack.callback(cluster.uninstall, plane)
     announce("the kinds, the RBAC, and a ServiceAccount's token for each process")
     cluster.install(plane)
@@ -65,6 +67,14 @@ def set_up(stack: ExitStack, folder: Folder, announce: Callable[[str], None]) ->
         proxies=proxies,
         viewer_token=credentials.viewer_token,
     )
+
+
+def _refuse_if_taken(plane: ControlPlane) -> None:
+    if cluster.is_taken(plane):
+        raise DemoError(
+            f"the namespace {NAMESPACE} exists in {plane.server} and would be removed at the end: "
+            "remove it, or unset KUBECONFIG to have an API server of our own"
+        )
 
 
 def viewer_client(stage: Stage) -> httpx.AsyncClient:
