@@ -72,12 +72,12 @@ async def read_message(reader: asyncio.StreamReader) -> Message:
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    body = b""
+    parts: list[bytes] = []
     while size := int(await _line(reader), 16):
-        body += await _exactly(reader, size)
+        parts.append(await _exactly(reader, size))
         assert await _exactly(reader, 2) == b"\r\n"
     assert await _line(reader) == b"", "a trailer"
-    return body
+    return b"".join(parts)
 
 
 def answer(

@@ -6,6 +6,7 @@ its place.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -164,6 +165,17 @@ class Stage:
 
     def backend_of(self, index: int = 0) -> Backend:
         return self.router.choices[index].candidate.backend
+
+    def hold_connects(self) -> Callable[[], None]:
+        """Let no new connection (clients too) come about until the returned function is called."""
+        loop = asyncio.get_running_loop()
+        original = loop.create_connection
+
+        async def never(*_args: object, **_options: object) -> None:
+            await asyncio.Event().wait()
+
+        setattr(loop, "create_connection", never)  # noqa: B010 (mypy forbids the assignment)
+        return lambda: setattr(loop, "create_connection", original)
 
     def tick(self, seconds: float = 0.0) -> None:
         """Let the gateway believe that so many seconds have passed."""

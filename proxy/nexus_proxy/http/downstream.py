@@ -92,7 +92,7 @@ class ClientConnection(asyncio.Protocol):
     def finished(self, *, close: bool) -> None:
         """The answer is complete."""
         self._exchange = self._serving = None
-        if close:
+        if close or self._gateway.draining:
             self._close()
             return
         self._deadline = self._gateway.now + IDLE_SECONDS

@@ -1,0 +1,242 @@
+"""Deadlines by the gateway's tick, idle connections, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nexus_devtools.rawhttp.messages import (
+    DONE,
+    END,
+    SSE_HEAD,
+    STREAM_BODY,
+    Message,
+    answer,
+    chunk,
+    event,
+    post,
+)
+from nexus_devtools.rawhttp.peers import Incomplete, Peer, says, until
+from nexus_devtools.rawhttp.stage import Stage
+from nexus_proxy.routing.candidate import Timeouts
+from nexus_quality.outcome import Outcome
+
+GOOD = b'{"id":"good"}'
+TIMEOUTS = Timeouts(connect=5, first_token=20, idle=10, response=30)
+
+
+async def _asked(stage: Stage, body: bytes) -> Peer:
+    client = await stage.client()
+    await client.send(post(body))
+    await until(lambda: stage.upstreams[0].requests)
+    await asyncio.sleep(0.02)
+    return client
+
+
+@pytest.mark.parametrize("said", [b"", SSE_HEAD, SSE_HEAD + chunk(event()[:9])])
+async def test_a_stream_without_a_first_token_in_time_goes_elsewhere(
+    stage: Stage, said: bytes
+) -> None:
+    upstream = await stage.backend(says(said), timeouts=TIMEOUTS)
+    await stage.backend(says(answer(GOOD)))
+    client = await _asked(stage, STREAM_BODY)
+    if not said.endswith(b"\r\n\r\n"):
+        stage.tick(1)
+    else:
+        stage.tick(19)
+    assert stage.outcomes() == []
+    if len(said) <= len(SSE_HEAD):
+        stage.tick(21)
+        assert (await client.receive()).body == GOOD
+        assert stage.outcomes() == [Outcome.TIMEOUT]
+        await until(upstream.peers[0].lost.is_set)
+
+
+async def test_a_preamble_does_not_stop_the_clock(stage: Stage) -> None:
+    await stage.backend(says(SSE_HEAD + chunk(event())), timeouts=TIMEOUTS)
+    client = await _asked(stage, STREAM_BODY)
+    stage.tick(19)
+    assert stage.outcomes() == []
+    stage.tick(21)
+    assert b"stream_interrupted" in (await client.receive()).body
+    assert stage.outcomes() == [Outcome.TIMEOUT]
+
+
+async def test_every_event_extends_the_idle_time(stage: Stage) -> None:
+    more = asyncio.Event()
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await peer.send(SSE_HEAD + chunk(event("a")))
+        await more.wait()
+        await peer.send(chunk(event("b")))
+
+    await stage.backend(script, timeouts=TIMEOUTS)
+    client = await _asked(stage, STREAM_BODY)
+    stage.tick(8)
+    sent = stage.counters.bytes_sent
+    more.set()
+    await until(lambda: stage.counters.bytes_sent > sent)
+    stage.tick(9)
+    stage.tick(18)
+    assert stage.outcomes() == []
+    stage.tick(20)
+    assert stage.outcomes() == [Outcome.TIMEOUT]
+    await client.receive()
+
+
+async def test_an_answer_that_is_not_complete_in_time_goes_elsewhere(stage: Stage) -> None:
+    await stage.backend(says(b""), timeouts=TIMEOUTS)
+    await stage.backend(says(answer(GOOD)))
+    client = await _asked(stage, b'{"model":"m"}')
+    stage.tick(29)
+    assert stage.outcomes() == []
+    stage.tick(31)
+    assert (await client.receive()).body == GOOD
+    assert stage.outcomes() == [Outcome.TIMEOUT]
+
+
+async def test_an_answer_on_its_way_that_is_not_complete_in_time_is_cut(stage: Stage) -> None:
+    await stage.backend(says(answer(b"x" * 200_000)[:-9]), timeouts=TIMEOUTS)
+    client = await _asked(stage, b'{"model":"m"}')
+    await until(lambda: stage.counters.bytes_sent > 100_000)
+    stage.tick(31)
+    with pytest.raises(Incomplete):
+        await client.receive()
+    assert stage.outcomes() == [Outcome.TIMEOUT]
+
+
+async def test_a_whole_answer_to_a_stream_has_the_time_of_a_whole_one(stage: Stage) -> None:
+    release = asyncio.Event()
+
+    async def script(peer: Peer, _request: Message) -> None:
+        whole = answer(GOOD)
+        await peer.send(whole[:-5])
+        await release.wait()
+        await peer.send(whole[-5:])
+
+    await stage.backend(script, timeouts=TIMEOUTS)
+    client = await _asked(stage, STREAM_BODY)
+    stage.tick(25)
+    release.set()
+    assert (await client.receive()).body == GOOD
+
+
+async def test_a_connection_that_is_not_made_in_time_is_a_connect_error(stage: Stage) -> None:
+    await stage.backend(says(answer(b"{}")), timeouts=TIMEOUTS)
+    await stage.backend(says(answer(GOOD)))
+    client = await stage.client()
+    release = stage.hold_connects()
+    await client.send(post())
+    await until(lambda: stage.attempts())
+    stage.tick(4)
+    assert stage.outcomes() == []
+    release()
+    stage.tick(6)
+    assert (await client.receive()).body == GOOD
+    assert stage.outcomes() == [Outcome.CONNECT_ERROR]
+
+
+async def test_an_idle_backend_connection_is_closed_before_its_server_would(
+    stage: Stage,
+) -> None:
+    upstream = await stage.backend(says(answer(GOOD)))
+    await stage.ask()
+    stage.tick(3)
+    assert not upstream.peers[0].lost.is_set()
+    stage.tick(5)
+    await until(upstream.peers[0].lost.is_set)
+
+
+async def test_a_backend_that_moved_is_reached_where_it_is_now(stage: Stage) -> None:
+    old = await stage.backend(says(answer(b'{"id":"old"}')))
+    new = await stage.backend(says(answer(b'{"id":"new"}')))
+    await stage.ask()
+    stage.backend_of(0).origin = stage.backend_of(1).origin
+    assert (await stage.ask()).body == b'{"id":"new"}'
+    await until(old.peers[0].lost.is_set)
+    assert len(new.requests) == 1
+
+
+async def test_an_idle_client_is_closed(stage: Stage) -> None:
+    await stage.backend(says(answer(GOOD)))
+    client = await stage.client()
+    await client.send(post())
+    await client.receive()
+    stage.tick(70)
+    assert stage.gateway.clients
+    stage.tick(80)
+    assert await client.ended() == b""
+
+
+async def test_a_request_that_does_not_arrive_in_time_is_refused(stage: Stage) -> None:
+    client = await stage.client()
+    await client.send(post()[:-5])
+    await until(lambda: stage.counters.bytes_received)
+    stage.tick(50)
+    stage.tick(70)
+    assert (await client.receive()).status == 408
+    assert await client.ended() == b""
+
+
+async def test_a_refused_client_that_never_leaves_is_closed(stage: Stage) -> None:
+    client = await stage.client()
+    await client.send(b"nonsense\r\n\r\n")
+    assert (await client.receive()).status == 400
+    assert stage.gateway.clients
+    stage.tick(10)
+    await until(lambda: not stage.gateway.clients)
+
+
+async def test_a_drain_lets_a_running_request_finish_and_says_so(stage: Stage) -> None:
+    release = asyncio.Event()
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await release.wait()
+        await peer.send(answer(GOOD))
+
+    await stage.backend(script)
+    busy = await _asked(stage, b'{"model":"m"}')
+    idle = await stage.client()
+    await until(lambda: len(stage.gateway.clients) == 2)
+    draining = asyncio.create_task(stage.gateway.drain(5))
+    assert await idle.ended() == b""
+    with pytest.raises(ConnectionError):
+        await stage.client()
+    release.set()
+    message = await busy.receive()
+    assert (message.body, message.header("connection")) == (GOOD, b"close")
+    assert await busy.ended() == b""
+    assert await draining is True
+
+
+async def test_a_drain_lets_a_stream_reach_its_end(stage: Stage) -> None:
+    release = asyncio.Event()
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await peer.send(SSE_HEAD + chunk(event("a")))
+        await release.wait()
+        await peer.send(chunk(DONE) + END)
+
+    await stage.backend(script)
+    client = await _asked(stage, STREAM_BODY)
+    await until(lambda: stage.counters.active_streams)
+    draining = asyncio.create_task(stage.gateway.drain(5))
+    await asyncio.sleep(0.02)
+    release.set()
+    assert (await client.receive()).body == event("a") + DONE
+    assert await client.ended() == b""
+    assert await draining is True
+
+
+async def test_a_drain_ends_what_does_not_finish(stage: Stage) -> None:
+    upstream = await stage.backend(says(b""))
+    client = await _asked(stage, b'{"model":"m"}')
+    assert await stage.gateway.drain(0.05) is False
+    assert await client.ended() == b""
+    assert stage.outcomes() == [Outcome.CLIENT_GONE]
+    await until(upstream.peers[0].lost.is_set)
+
+
+async def test_draining_nothing_takes_no_time(stage: Stage) -> None:
+    assert await stage.gateway.drain(60) is True
