@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nexus_quality.backoff import exclusion_seconds, faded
 from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.shared import SharedVerdict
+
+ROW_SECONDS = 3600.0
 
 
 class BreakerState(enum.Enum):
@@ -40,18 +42,25 @@ class Event(enum.Enum):
     NEWER_ACTIVE = enum.auto()
     NEWER_EXCLUDED = enum.auto()
     NEWER_PROBATION = enum.auto()
-    BACKEND_LEFT_ACTIVE = enum.auto()
+    BACKEND_TURNED = enum.auto()
     RESPECIFIED = enum.auto()
     AUDIT = enum.auto()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """Failures in a row: their number, and when the first of them began (proxy clock)."""
+    """Failures in a row: their number, and when the first of them began (proxy clock).
+
+    `requests` and `errors` are those of the hour before the row.
+    """
 
     length: int = 0
     began: float = 0.0
-    needed: int = 0
+    requests: int = 0
+    errors: int = 0
+
+
+NO_ROW = Row()
 
 
 class Breaker:
@@ -85,7 +94,7 @@ class Breaker:
         self.until = 0.0
         self.changed_at = float("-inf")
         self.recovered: float | None = None
-        self.row = Row()
+        self.row = NO_ROW
         self.latest_success = float("-inf")
         self.probe_successes = 0
         self.probe_in_flight = False
@@ -103,13 +112,15 @@ class Facts:
     """What a row may look at beside the breaker.
 
     `began`: when the attempt of the outcome began. `unanswered`: attempts begun since the row's
-    first failure and still open. `needed`: the length that opens, if this failure starts a row.
+    first failure and still open. `requests`, `errors`: of the hour before, if this failure starts
+    a row.
     """
 
     now: float
     began: float = 0.0
     unanswered: int = 0
-    needed: int = 0
+    requests: int = 0
+    errors: int = 0
     random: Callable[[], float] = lambda: 0.0
 
 
@@ -141,13 +152,17 @@ def _stale(breaker: Breaker, facts: Facts) -> bool:
     return facts.began < breaker.changed_at
 
 
+def _timely(breaker: Breaker, facts: Facts) -> bool:
+    return facts.began >= breaker.changed_at
+
+
 def _row_after(breaker: Breaker, facts: Facts) -> Row:
     row = breaker.row
-    if row.length:
-        return Row(row.length + 1, min(row.began, facts.began), row.needed)
     if breaker.latest_success > facts.began:
         return row
-    return Row(1, facts.began, facts.needed)
+    if row.length and facts.now - row.began <= ROW_SECONDS:
+        return replace(row, length=row.length + 1, began=min(row.began, facts.began))
+    return Row(1, facts.began, facts.requests, facts.errors)
 
 
 def _row_opens(breaker: Breaker, facts: Facts) -> bool:
@@ -155,14 +170,12 @@ def _row_opens(breaker: Breaker, facts: Facts) -> bool:
     if not policy.enforce or policy.consecutive_failures <= 0:
         return False
     row = _row_after(breaker, facts)
-    fresh = facts.now - row.began <= 3600.0
-    return fresh and 0 < row.needed <= row.length and facts.unanswered <= row.length
+    needed = policy.row_needed(errors=row.errors, requests=row.requests)
+    return needed <= row.length and facts.unanswered <= row.length
 
 
 def _lengthen(breaker: Breaker, facts: Facts) -> None:
     breaker.row = _row_after(breaker, facts)
-    if facts.now - breaker.row.began > 3600.0:
-        breaker.row = Row(1, facts.began, facts.needed)
 
 
 def _ends_row(breaker: Breaker, facts: Facts) -> bool:
@@ -170,7 +183,7 @@ def _ends_row(breaker: Breaker, facts: Facts) -> bool:
 
 
 def _end_row(breaker: Breaker, facts: Facts) -> None:
-    breaker.row = Row()
+    breaker.row = NO_ROW
 
 
 def _open(breaker: Breaker, facts: Facts) -> None:
@@ -194,7 +207,7 @@ def _half_open(breaker: Breaker, facts: Facts) -> None:
 
 def _close(breaker: Breaker, facts: Facts) -> None:
     _forget_probes(breaker, facts)
-    breaker.row = Row()
+    breaker.row = NO_ROW
     breaker.orphan = False
     breaker.recovered = facts.now
     breaker.calm_since = facts.now
@@ -217,6 +230,7 @@ def _renew(breaker: Breaker, facts: Facts) -> None:
 
 def _follow(breaker: Breaker, facts: Facts) -> None:
     _forget_probes(breaker, facts)
+    breaker.row = NO_ROW
     breaker.until = 0.0
     breaker.orphan = False
 
@@ -232,10 +246,12 @@ def _free_probe(breaker: Breaker, facts: Facts) -> None:
 def _probe_succeeded(breaker: Breaker, facts: Facts) -> None:
     breaker.probe_in_flight = False
     breaker.probe_successes += 1
+    breaker.row = NO_ROW
 
 
 def _probes_suffice(breaker: Breaker, facts: Facts) -> bool:
-    return breaker.probe_successes + 1 >= breaker.policy.probation_successes
+    enough = breaker.probe_successes + 1 >= breaker.policy.probation_successes
+    return enough and _timely(breaker, facts)
 
 
 def _spend(breaker: Breaker, facts: Facts) -> None:
@@ -251,6 +267,7 @@ _S = BreakerState
 _ALL = frozenset(_S)
 _OWN = frozenset({_S.CLOSED, _S.OPEN, _S.HALF_OPEN})
 _FOLLOWING = frozenset({_S.FOLLOW_EXCLUDED, _S.FOLLOW_PROBATION})
+_PROBING = frozenset({_S.HALF_OPEN, _S.FOLLOW_PROBATION})
 
 
 def _in(*states: BreakerState) -> frozenset[BreakerState]:
@@ -258,6 +275,7 @@ def _in(*states: BreakerState) -> frozenset[BreakerState]:
 
 
 # The order matters where two rows share state and event: the first whose guard holds is taken.
+# What is not `_timely` began before the breaker last turned: it speaks of another time (L3).
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("L3", _in(_S.CLOSED), Event.FAILURE, _stale, None, _nothing),
     Transition("L1", _in(_S.CLOSED), Event.FAILURE, _row_opens, _S.OPEN, _open),
@@ -266,43 +284,24 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("L5", _in(_S.OPEN), Event.DEADLINE, _always, _S.HALF_OPEN, _half_open),
     Transition("L6", _in(_S.HALF_OPEN), Event.PROBE_SENT, _always, None, _mark_probe),
     Transition("L7", _in(_S.HALF_OPEN), Event.PROBE_SUCCESS, _probes_suffice, _S.CLOSED, _close),
-    Transition("L7", _in(_S.HALF_OPEN), Event.PROBE_SUCCESS, _always, None, _probe_succeeded),
-    Transition("L8", _in(_S.HALF_OPEN), Event.PROBE_FAILURE, _always, _S.OPEN, _open),
-    Transition(
-        "L9",
-        _in(_S.HALF_OPEN, _S.FOLLOW_PROBATION),
-        Event.PROBE_NEUTRAL,
-        _always,
-        None,
-        _free_probe,
-    ),
+    Transition("L7", _in(_S.HALF_OPEN), Event.PROBE_SUCCESS, _timely, None, _probe_succeeded),
+    Transition("L8", _in(_S.HALF_OPEN), Event.PROBE_FAILURE, _timely, _S.OPEN, _open),
+    Transition("L9", _PROBING, Event.PROBE_NEUTRAL, _timely, None, _free_probe),
     Transition("L10", _OWN, Event.NEWER_EXCLUDED, _always, _S.FOLLOW_EXCLUDED, _follow),
-    Transition(
-        "L11",
-        _OWN | {_S.FOLLOW_EXCLUDED},
-        Event.NEWER_PROBATION,
-        _always,
-        _S.FOLLOW_PROBATION,
-        _follow,
-    ),
+    # A proxy that missed the exclusion in between follows a second probation all the same.
+    Transition("L11", _ALL, Event.NEWER_PROBATION, _always, _S.FOLLOW_PROBATION, _follow),
     Transition("L12", _in(_S.FOLLOW_PROBATION), Event.PROBE_SENT, _always, None, _mark_probe),
-    Transition("L12", _in(_S.FOLLOW_PROBATION), Event.PROBE_SUCCESS, _always, None, _free_probe),
-    Transition("L13", _in(_S.FOLLOW_PROBATION), Event.PROBE_FAILURE, _always, None, _spend),
+    Transition("L12", _in(_S.FOLLOW_PROBATION), Event.PROBE_SUCCESS, _timely, None, _free_probe),
+    Transition("L13", _in(_S.FOLLOW_PROBATION), Event.PROBE_FAILURE, _timely, None, _spend),
     Transition("L15", _FOLLOWING, Event.NEWER_ACTIVE, _always, _S.CLOSED, _close_as_shared),
-    Transition(
-        "L17",
-        _in(_S.FOLLOW_PROBATION),
-        Event.NEWER_EXCLUDED,
-        _always,
-        _S.FOLLOW_EXCLUDED,
-        _follow,
-    ),
+    Transition("L17", _FOLLOWING, Event.NEWER_EXCLUDED, _always, _S.FOLLOW_EXCLUDED, _follow),
     Transition("L18", _in(_S.FOLLOW_EXCLUDED), Event.ORPHANED, _always, _S.HALF_OPEN, _half_open),
     Transition("L19", _in(_S.FOLLOW_PROBATION), Event.ORPHANED, _always, _S.HALF_OPEN, _half_open),
     Transition("L20", _in(_S.HALF_OPEN), Event.NEWER_ACTIVE, _orphan, _S.CLOSED, _close_as_shared),
     Transition("L21", _ALL, Event.RESPECIFIED, _always, _S.CLOSED, _renew),
     Transition("L21", _ALL, Event.AUDIT, _always, _S.CLOSED, _reset),
-    Transition("L21", _ALL, Event.BACKEND_LEFT_ACTIVE, _always, _S.CLOSED, _reset),
+    # A model's breaker is frozen while its backend is out, and begins anew with it.
+    Transition("S17", _ALL, Event.BACKEND_TURNED, _always, _S.CLOSED, _reset),
 )
 
 _INDEX: dict[tuple[BreakerState, Event], tuple[Transition, ...]] = {
@@ -321,7 +320,7 @@ def apply(breaker: Breaker, event: Event, facts: Facts) -> Transition | None:
     for transition in _INDEX[breaker.state, event]:
         if transition.guard(breaker, facts):
             transition.action(breaker, facts)
-            if transition.to is not None and transition.to is not breaker.state:
+            if transition.to is not None:
                 breaker.state = transition.to
                 breaker.changed_at = facts.now
             return transition

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from nexus_quality.sketch import Bins
+from nexus_quality.sketch import MAX_BIN, Bins
+
+MOST = 10**12
 
 
 class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -72,10 +74,10 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     @property
     def valid(self) -> bool:
-        """True if the numbers can be: none negative, no more errors than requests."""
+        """True if the numbers can be: none negative or absurd, no more errors than requests."""
         return (
-            all(getattr(self, name) >= 0 for name in NUMBERS)
-            and all(n >= 0 for n in self.ttft_bins.values())
+            all(0 <= getattr(self, name) <= MOST for name in NUMBERS)
+            and all(0 <= b <= MAX_BIN and 0 <= n <= MOST for b, n in self.ttft_bins.items())
             and self.errors <= self.requests
             and self.connect_errors <= self.errors
             and self.ttft_count <= self.requests

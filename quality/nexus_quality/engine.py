@@ -78,6 +78,7 @@ class _Backend:
     verdict: Verdict
     respecified: bool = False
     edited: bool = False
+    expected: int = 0
 
 
 class Engine:
@@ -86,7 +87,7 @@ class Engine:
     def __init__(self, *, epoch: str, started: float, random: Callable[[], float]) -> None:
         self.epoch, self.started = epoch, started
         self._random = random
-        self._ledger = Ledger()
+        self._ledger = Ledger(started)
         self._backends: dict[str, _Backend] = {}
         self._observations: list[Observation] = []
 
@@ -105,6 +106,7 @@ class Engine:
         backend = self._backends[uid]
         backend.verdict = verdict_from_status(status, now)
         backend.edited = True
+        backend.expected = (status.quality.reporters or 0) if status.quality else 0
 
     def remove(self, uid: str) -> None:
         """A backend was deleted: its history goes with its UID."""
@@ -135,7 +137,7 @@ class Engine:
         """The change of state a backend wants now; changes without one are made at once."""
         backend = self._backends[uid]
         parts = self._shares(backend, now)
-        firing = fire(parts, backend.policy, now)
+        firing = self._firing(backend, parts, now)
         for _ in range(4):
             facts = self._facts(backend, parts, firing, now)
             taken = step(backend.verdict, facts)
@@ -150,9 +152,12 @@ class Engine:
     def accept(self, transition: Transition, now: float) -> None:
         """The write of a transition was accepted: from here on it holds."""
         backend = self._backends.get(transition.uid)
-        if backend is not None:
-            backend.verdict = transition.after
-            backend.respecified = backend.edited = False
+        if backend is None:
+            return
+        backend.verdict = transition.after
+        # Edits that came while the write was under way are still to be judged.
+        if transition.row == "S15":
+            backend.respecified = False
 
     def assess(self, uid: str, now: float) -> Assessment:
         """The verdict and what to say of it."""
@@ -161,7 +166,7 @@ class Engine:
         traffic = self._traffic(uid, parts, now)
         within = within_policy(
             backend.verdict,
-            fire(parts, backend.policy, now),
+            self._firing(backend, parts, now),
             backend.policy,
             traffic=traffic,
             starting=now - self.started < STARTING_SECONDS,
@@ -210,19 +215,37 @@ class Engine:
             recent_seconds=max(0.0, now - since),
         )
 
+    def _firing(self, backend: _Backend, parts: tuple[Share, ...], now: float) -> Firing | None:
+        verdict, policy = backend.verdict, backend.policy
+        if policy.recovery_enabled or verdict.state is not SubjectState.EXCLUDED:
+            return fire(parts, policy, now)
+        # S9 asks the windows as they are: of every generation, of silent reporters as well.
+        everything = shares(
+            self._ledger,
+            backend.facts.uid,
+            now=now,
+            generation=0,
+            short_window_seconds=policy.short_window_seconds,
+            recent_seconds=0.0,
+            silent=True,
+        )
+        return fire(everything, policy, now)
+
     def _facts(
         self, backend: _Backend, parts: tuple[Share, ...], firing: Firing | None, now: float
     ) -> Facts:
         verdict, policy = backend.verdict, backend.policy
         until = verdict.until
-        alone = now - self.started < STARTING_SECONDS and len(parts) < policy.min_reporters
+        heard = sum(part.complete for part in parts)
+        unheard = now - self.started < STARTING_SECONDS and heard < backend.expected
         eligible = _eligible(parts)
         return Facts(
             now=now,
             policy=policy,
             next_generation=verdict.generation + 1,
             firing=firing,
-            starting=alone,
+            starting=unheard and len(parts) < policy.min_reporters,
+            unheard=unheard,
             probes=_probes(parts),
             eligible_rate=sum(eligible.values()),
             eligible_reporters=tuple(name for name, rate in eligible.items() if rate > 0.0),
@@ -257,10 +280,9 @@ def _eligible(parts: tuple[Share, ...]) -> dict[str, float]:
 
 def _probes(parts: tuple[Share, ...]) -> Probes:
     return Probes(
-        begun=sum(p.probes for p in parts),
+        unanswered=sum(p.probing for p in parts),
         successes=sum(p.probe_successes for p in parts),
         failures=sum(p.probe_failures for p in parts),
-        neutrals=sum(p.probe_neutrals for p in parts),
         failed_by=tuple(p.reporter for p in parts if p.probe_failures),
     )
 

@@ -6,11 +6,11 @@ sums over any part of the fleet are exact. It holds numbers; `rules` draws the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus_quality.counts import total
-from nexus_quality.ledger import Ledger, Reporter, Series
+from nexus_quality.ledger import Incarnation, Ledger, Reporter, Series
+from nexus_quality.report import Pulse
 from nexus_quality.window import Family
 
 ALIVE_SECONDS = 90.0
@@ -23,10 +23,13 @@ ELIGIBLE_SECONDS = 20.0
 class Share:
     """One reporter's part. `usual` is its attempts a second, of any generation.
 
-    `row` failures in a row, the first of which began at `row_began` (operator's clock).
+    `row` failures in a row, the first of which began at `row_began` (operator's clock). `probing`:
+    its probes under way. `recent_…`: counted since a moment that the caller chose. `complete`: it
+    has sent all it has at least once.
     """
 
     reporter: str
+    complete: bool = True
     requests: int = 0
     errors: int = 0
     connect_errors: int = 0
@@ -38,12 +41,24 @@ class Share:
     row_began: float = 0.0
     open: bool = False
     eligible: float = 0.0
-    probes: int = 0
+    probing: int = 0
     probe_successes: int = 0
     probe_failures: int = 0
-    probe_neutrals: int = 0
     recent_requests: int = 0
     recent_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What to look at: outcomes tagged at or after `generation`, seen at `now`.
+
+    `short_window_seconds` 0: no short window. `recent_seconds` 0: nothing is recent.
+    """
+
+    now: float
+    generation: int
+    short_window_seconds: int
+    recent_seconds: float
 
 
 def shares(
@@ -54,90 +69,113 @@ def shares(
     generation: int,
     short_window_seconds: int,
     recent_seconds: float,
+    silent: bool = False,
 ) -> tuple[Share, ...]:
-    """R: the reporters heard from in the last 90 s that used the backend in the last hour."""
+    """R: the reporters heard from in the last 90 s that used the backend in the last hour.
+
+    `silent`: those not heard from any more as well.
+    """
+    view = View(
+        now=now,
+        generation=generation,
+        short_window_seconds=short_window_seconds,
+        recent_seconds=recent_seconds,
+    )
     found = []
     for reporter in ledger.reporters.values():
-        if now - reporter.heard > ALIVE_SECONDS:
-            continue
-        series = dict(reporter.of(uid))
-        if any(_used(one) for one in series.values()):
-            found.append(
-                _share(reporter, series, now, generation, short_window_seconds, recent_seconds)
-            )
+        if silent or now - reporter.heard <= ALIVE_SECONDS:
+            used = {model: one for model, one in reporter.of(uid) if _used(one)}
+            if used:
+                found.append(_share(reporter, uid, used, view))
     return tuple(found)
 
 
 def _used(series: Series) -> bool:
-    hour = series.windows[Family.MINUTE].totals()
-    return hour.requests > 0 or hour.eligible > 0 or hour.throttled > 0
+    return any(
+        hour.requests or hour.eligible or hour.throttled
+        for hour in series.windows[Family.MINUTE].parts()
+    )
 
 
-def _share(
-    reporter: Reporter,
-    series: dict[str, Series],
-    now: float,
-    generation: int,
-    short_window_seconds: int,
-    recent_seconds: float,
-) -> Share:
-    tens = [one.windows[Family.TEN_SECONDS] for one in series.values()]
-    hour = total(one.windows[Family.MINUTE].totals(generation) for one in series.values())
-    short = total(window.last(short_window_seconds, now, generation) for window in tens)
-    usual = total(window.last(RATE_SECONDS, now) for window in tens)
-    eligible = total(window.last(ELIGIBLE_SECONDS, now) for window in tens)
-    recent = total(window.last(recent_seconds, now, generation) for window in tens)
-    pulses = [s for s in series.values() if s.pulse is not None]
-    rows = [s for s in pulses if s.pulse and s.pulse.row]
-    longest = max(rows, key=lambda s: s.pulse.row if s.pulse else 0, default=None)
+def _share(reporter: Reporter, uid: str, used: Mapping[str, Series], view: View) -> Share:
+    now, generation = view.now, view.generation
+    tens = [one.windows[Family.TEN_SECONDS] for one in used.values()]
+    hour = [part for one in used.values() for part in one.windows[Family.MINUTE].parts(generation)]
+    short = [p for w in tens for p in w.last_parts(view.short_window_seconds, now, generation)]
+    recent = [p for w in tens for p in w.last_parts(view.recent_seconds, now, generation)]
+    eligible = sum(p.eligible for w in tens for p in w.last_parts(ELIGIBLE_SECONDS, now))
+    usual = sum(part.requests for window in tens for part in window.parts())
+    stand = _stand(reporter, uid, used, view)
     return Share(
         reporter=reporter.name,
-        requests=hour.requests,
-        errors=hour.errors,
-        connect_errors=hour.connect_errors,
-        short_requests=short.requests if short_window_seconds else 0,
-        short_errors=short.errors if short_window_seconds else 0,
-        in_flight=_in_flight(pulses, now),
-        usual=usual.requests / max(window.covered(now) for window in tens),
-        row=longest.pulse.row if longest and longest.pulse else 0,
-        row_began=_row_began(longest, reporter),
-        open=_open(series),
-        eligible=eligible.eligible / ELIGIBLE_SECONDS,
-        probes=hour.probes,
-        probe_successes=hour.probe_successes,
-        probe_failures=hour.probe_failures,
-        probe_neutrals=hour.probe_neutrals,
-        recent_requests=recent.requests,
-        recent_errors=recent.errors,
+        complete=reporter.complete,
+        requests=sum(c.requests for c in hour),
+        errors=sum(c.errors for c in hour),
+        connect_errors=sum(c.connect_errors for c in hour),
+        short_requests=sum(c.requests for c in short) if view.short_window_seconds else 0,
+        short_errors=sum(c.errors for c in short) if view.short_window_seconds else 0,
+        in_flight=stand.in_flight,
+        usual=usual / max(window.covered(now) for window in tens),
+        row=stand.row,
+        row_began=stand.row_began,
+        open=stand.open,
+        eligible=eligible / ELIGIBLE_SECONDS,
+        probing=stand.probing,
+        probe_successes=sum(c.probe_successes for c in hour),
+        probe_failures=sum(c.probe_failures for c in hour),
+        recent_requests=sum(c.requests for c in recent) if view.recent_seconds else 0,
+        recent_errors=sum(c.errors for c in recent) if view.recent_seconds else 0,
     )
 
 
-def _in_flight(pulses: Iterable[Series], now: float) -> int:
-    return max(
-        (s.pulse.in_flight for s in pulses if s.pulse and now - s.pulse_at <= PULSE_SECONDS),
-        default=0,
-    )
+@dataclass(slots=True)
+class _Stand:
+    """How a backend stands with a reporter at this moment, over its living incarnations."""
+
+    in_flight: int = 0
+    row: int = 0
+    row_began: float = float("inf")
+    open: bool = False
+    probing: int = 0
 
 
-def _row_began(series: Series | None, reporter: Reporter) -> float:
-    if series is None or series.pulse is None:
-        return 0.0
-    latest = max(reporter.incarnations.values(), key=lambda life: life.heard)
-    return latest.offset + series.pulse.row_began_ms / 1000
+def _stand(reporter: Reporter, uid: str, used: Mapping[str, Series], view: View) -> _Stand:
+    stand = _Stand()
+    for life in reporter.incarnations.values():
+        if uid in life.pulses and view.now - life.heard <= ALIVE_SECONDS:
+            pulses = {
+                model: pulse
+                for model, pulse in life.pulses[uid].items()
+                if pulse.generation >= view.generation
+            }
+            if pulses:
+                _take(stand, life, pulses, used, view.now)
+    return stand
 
 
-def _open(series: dict[str, Series]) -> bool:
-    """True if the reporter keeps ordinary traffic from the backend, or from all it uses of it."""
-    whole = series.get("")
-    if whole is not None and whole.pulse is not None and whole.pulse.open:
-        return True
-    used = [s for model, s in series.items() if model and _used(s)]
-    return bool(used) and all(s.pulse is not None and s.pulse.open for s in used)
+def _take(
+    stand: _Stand,
+    life: Incarnation,
+    pulses: Mapping[str, Pulse],
+    used: Mapping[str, Series],
+    now: float,
+) -> None:
+    longest = max(pulses.values(), key=lambda pulse: pulse.row)
+    if longest.row:
+        stand.row += longest.row
+        began = min(now, life.offset + longest.row_began_ms / 1000)
+        stand.row_began = min(stand.row_began, began)
+    if now - life.heard <= PULSE_SECONDS:
+        stand.in_flight += max(pulse.in_flight for pulse in pulses.values())
+    stand.probing += any(pulse.probing for pulse in pulses.values())
+    # Kept from the backend as a whole, or from every model of it that is in use.
+    tripped = {model for model, pulse in pulses.items() if pulse.open}
+    stand.open |= "" in tripped or (bool(tripped) and tripped >= used.keys())
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """The shares of some reporters added up."""
+    """The shares of some reporters added up. `rows`: (begin, length), the latest first."""
 
     requests: int
     errors: int
@@ -146,13 +184,11 @@ class Sums:
     in_flight: int
     usual: float
     open_usual: float
-    row: int
-    row_began: float
+    rows: tuple[tuple[float, int], ...]
 
     @classmethod
     def of(cls, parts: Sequence[Share]) -> Sums:
         """Add up `parts`."""
-        rows = [part for part in parts if part.row]
         return cls(
             requests=sum(p.requests for p in parts),
             errors=sum(p.errors for p in parts),
@@ -161,6 +197,10 @@ class Sums:
             in_flight=sum(p.in_flight for p in parts),
             usual=sum(p.usual for p in parts),
             open_usual=sum(p.usual for p in parts if p.open),
-            row=sum(p.row for p in rows),
-            row_began=min((p.row_began for p in rows), default=0.0),
+            rows=tuple(sorted(((p.row_began, p.row) for p in parts if p.row), reverse=True)),
         )
+
+    @property
+    def row(self) -> int:
+        """The failures in a row over all of them."""
+        return sum(length for _, length in self.rows)

@@ -70,8 +70,8 @@ class _Listed(msgspec.Struct):
 
 
 class _Listing(msgspec.Struct):
-    data: list[_Listed] = []
-    models: list[_Listed] = []
+    data: list[_Listed] | None = None
+    models: list[_Listed] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Listing)
@@ -84,10 +84,14 @@ def parse_models(body: bytes) -> tuple[DiscoveredModel, ...]:
     """
     try:
         listing = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(f"no list of models: {error}") from None
+    except RecursionError:
+        raise ValueError("no list of models: nested too deeply") from None
+    if listing.data is None and listing.models is None:
+        raise ValueError("no list of models: neither `data` nor `models` is in it")
     found: dict[str, DiscoveredModel] = {}
-    for listed in listing.data or listing.models:
+    for listed in listing.data or listing.models or ():
         name = (listed.id or listed.name).removeprefix("models/")
         if 0 < len(name) <= MAX_NAME:
             found[name] = DiscoveredModel(

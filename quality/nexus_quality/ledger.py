@@ -20,14 +20,12 @@ _FAMILIES = {int(family): family for family in Family}
 
 
 class Series:
-    """One (backend, model) at one reporter: a window per family, and its pulse."""
+    """One (backend, model) at one reporter: a window per family."""
 
-    __slots__ = ("last_failure", "pulse", "pulse_at", "windows")
+    __slots__ = ("last_failure", "windows")
 
     def __init__(self) -> None:
         self.windows = {family: Window(family) for family in Family}
-        self.pulse: Pulse | None = None
-        self.pulse_at = 0.0
         self.last_failure: float | None = None
 
     def expire(self, now: float) -> None:
@@ -38,19 +36,28 @@ class Series:
 
 @dataclass(slots=True)
 class Incarnation:
-    """One life of a reporter: its clock's offset to ours, and the cells taken so far."""
+    """One life of a reporter: its clock's offset to ours, and the cells taken so far.
+
+    `pulses` are those of its latest report, by backend and model; `told_ms` is when it made that.
+    """
 
     offset: float
     heard: float
+    told_ms: int = 0
+    pulses: dict[str, dict[str, Pulse]] = field(default_factory=dict)
     cells: dict[CellKey, tuple[int, Counts]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Reporter:
-    """One pod or service account; its incarnations are one reporter to every quorum."""
+    """One pod or service account; its incarnations are one reporter to every quorum.
+
+    `complete`: it has sent all it has at least once. `gone`: it has said goodbye.
+    """
 
     name: str
     heard: float = 0.0
+    complete: bool = False
     gone: bool = False
     incarnations: dict[str, Incarnation] = field(default_factory=dict)
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
@@ -64,7 +71,7 @@ class Reporter:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What a report added: per cell, and whether the operator saw it for the first time."""
+    """What a report added to a cell. `replayed`: another process may have counted it before."""
 
     cell: CellKey
     counts: Counts
@@ -81,15 +88,17 @@ class Taken:
 
 
 class Ledger:
-    """All reporters of a fleet. `now` is the operator's clock in seconds."""
+    """All reporters of a fleet, kept since `started`. `now` is the operator's clock in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float = 0.0) -> None:
+        self.started = started
         self.reporters: dict[str, Reporter] = {}
 
     def take(self, name: str, report: Report, now: float, known: Iterable[str]) -> Taken:
         """Merge a report by the reporter `name`; `known`: uids of the backends there are."""
         reporter = self.reporters.setdefault(name, Reporter(name))
         reporter.heard, reporter.gone = now, report.final
+        reporter.complete |= report.full
         life = self._incarnation(reporter, report, now)
         backends = frozenset(known)
         growth: list[Growth] = []
@@ -98,9 +107,12 @@ class Ledger:
             refusal = _refusal(cell, life, now, backends)
             if refusal is not None:
                 refused[refusal] = None
-            elif (grown := self._merge(reporter, life, cell, now)) is not None:
-                growth.append(Growth(cell.key, grown, report.replay))
-        pulsed = self._pulses(reporter, report, now, backends)
+                continue
+            replayed = report.replay or self._before_us(life, cell)
+            grown = self._merge(reporter, life, cell, now)
+            if grown is not None:
+                growth.append(Growth(cell.key, grown, replayed))
+        pulsed = _take_pulses(life, report, backends)
         touched = frozenset(g.cell.uid for g in growth) | pulsed
         return Taken(tuple(growth), tuple(refused), touched)
 
@@ -112,6 +124,10 @@ class Ledger:
         life.offset, life.heard = min(life.offset, offset), now
         return life
 
+    def _before_us(self, life: Incarnation, cell: Cell) -> bool:
+        """True of what is first heard of a bucket that began before this ledger did."""
+        return cell.key not in life.cells and cell.bucket * cell.family + life.offset < self.started
+
     def _merge(
         self, reporter: Reporter, life: Incarnation, cell: Cell, now: float
     ) -> Counts | None:
@@ -120,15 +136,16 @@ class Ledger:
         if taken is None:
             # The middle of the bucket decides, so that a small change of offset moves nothing.
             middle = (cell.bucket + 0.5) * family + life.offset
-            taken = life.cells[cell.key] = (int(middle // family), Counts())
+            taken = (int(middle // family), Counts())
         bucket, so_far = taken
+        if bucket < family.oldest(now):
+            return None
+        life.cells[cell.key] = taken
         growth = so_far.grow_to(cell)
         if growth.empty:
             return None
         series = reporter.series.setdefault((cell.uid, cell.model), Series())
-        window = series.windows[family]
-        if bucket >= window.oldest(now):
-            window.add(bucket, cell.generation, growth)
+        series.windows[family].add(bucket, cell.generation, growth)
         if growth.errors and family is Family.TEN_SECONDS:
             ended = min(now, (cell.bucket + 1) * family + life.offset)
             series.last_failure = max(series.last_failure or 0.0, ended)
@@ -136,17 +153,6 @@ class Ledger:
             began = cell.bucket * family + life.offset
             series.last_failure = max(series.last_failure or 0.0, began)
         return growth
-
-    def _pulses(
-        self, reporter: Reporter, report: Report, now: float, known: frozenset[str]
-    ) -> frozenset[str]:
-        touched = set()
-        for pulse in report.pulses:
-            if pulse.uid in known:
-                series = reporter.series.setdefault((pulse.uid, pulse.model), Series())
-                series.pulse, series.pulse_at = pulse, now
-                touched.add(pulse.uid)
-        return frozenset(touched)
 
     def expire(self, now: float) -> None:
         """Forget what left the windows, and reporters silent for longer than they reach."""
@@ -157,12 +163,33 @@ class Ledger:
                 series.expire(now)
             for life in reporter.incarnations.values():
                 _expire_cells(life, now)
+            for incarnation in [
+                incarnation
+                for incarnation, life in reporter.incarnations.items()
+                if now - life.heard > FORGET_SECONDS
+            ]:
+                del reporter.incarnations[incarnation]
 
     def forget(self, uid: str) -> None:
         """Drop all that was reported of a backend that is gone."""
         for reporter in self.reporters.values():
             for key in [key for key in reporter.series if key[0] == uid]:
                 del reporter.series[key]
+            for life in reporter.incarnations.values():
+                life.pulses.pop(uid, None)
+                for cell in [cell for cell in life.cells if cell.uid == uid]:
+                    del life.cells[cell]
+
+
+def _take_pulses(life: Incarnation, report: Report, known: frozenset[str]) -> frozenset[str]:
+    """Put the report's pulses in the place of those before, unless it was overtaken."""
+    if report.now_ms < life.told_ms:
+        return frozenset()
+    before, life.told_ms, life.pulses = life.pulses, report.now_ms, {}
+    for pulse in () if report.final else report.pulses:
+        if pulse.uid in known:
+            life.pulses.setdefault(pulse.uid, {})[pulse.model] = pulse
+    return frozenset(before) | frozenset(life.pulses)
 
 
 def _expire_cells(life: Incarnation, now: float) -> None:

@@ -45,7 +45,6 @@ class BackendMonitor:
         "fingerprint",
         "monitor",
         "open_attempts",
-        "pulsed",
         "subjects",
         "suspect",
         "uid",
@@ -59,7 +58,6 @@ class BackendMonitor:
         self.open_attempts: set[object] = set()
         self.active_since = float("-inf")
         self.suspect = False
-        self.pulsed = False
 
     def breakers(self) -> Iterator[Breaker]:
         """The backend's own breaker, then those of its models."""
@@ -111,7 +109,7 @@ class Monitor:
         facts = Facts(now=now, random=self.random)
         first = backend.fingerprint is None
         respecified = not first and backend.fingerprint != fingerprint
-        audited = backend.breaker.policy.enforce and not policy.enforce
+        audited = not policy.enforce and (first or backend.breaker.policy.enforce)
         newer = shared.generation > backend.breaker.generation
         for breaker in backend.breakers():
             breaker.policy = policy
@@ -134,17 +132,18 @@ class Monitor:
         facts: Facts,
     ) -> None:
         breaker = backend.breaker
+        before = breaker.shared.state
         breaker.shared, breaker.generation = shared, shared.generation
         if first:
             breaker.state = _FIRST_SIGHT[shared.state]
             breaker.recovered = shared.recovered
         elif newer:
+            apply(breaker, _NEWER[shared.state], facts)
             if shared.state is SubjectState.ACTIVE:
                 backend.active_since = facts.now
-            apply(breaker, _NEWER[shared.state], facts)
-            if shared.state is not SubjectState.ACTIVE:
+            if SubjectState.ACTIVE in (before, shared.state) and before is not shared.state:
                 for subject in backend.subjects.values():
-                    apply(subject.breaker, Event.BACKEND_LEFT_ACTIVE, facts)
+                    apply(subject.breaker, Event.BACKEND_TURNED, facts)
 
     def forget(self, uid: str) -> None:
         """Drop a backend that no longer exists."""
@@ -230,16 +229,14 @@ class Monitor:
         )
 
     def _pulses(self, backend: BackendMonitor) -> Iterator[Pulse]:
-        levels: list[tuple[str, Breaker, BackendMonitor | Subject]] = [
-            ("", backend.breaker, backend),
-            *((s.model, s.breaker, s) for s in backend.subjects.values()),
-        ]
-        for model, breaker, owner in levels:
-            tripped = breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
-            telling = tripped or breaker.row.length > 0
-            if telling or owner.pulsed:
-                yield self._pulse(backend, model, breaker, tripped=tripped)
-            owner.pulsed = telling
+        yield from self._pulse_of(backend, "", backend.breaker)
+        for subject in backend.subjects.values():
+            yield from self._pulse_of(backend, subject.model, subject.breaker)
+
+    def _pulse_of(self, backend: BackendMonitor, model: str, breaker: Breaker) -> Iterator[Pulse]:
+        tripped = breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
+        if tripped or breaker.row.length or breaker.probe_in_flight:
+            yield self._pulse(backend, model, breaker, tripped=tripped)
 
     def _pulse(
         self, backend: BackendMonitor, model: str, breaker: Breaker, *, tripped: bool
@@ -250,11 +247,13 @@ class Monitor:
         return Pulse(
             uid=backend.uid,
             model=model,
+            generation=max(0, backend.breaker.generation),
             in_flight=in_flight,
             row=row.length,
             row_began_ms=int(self.recorder.elapsed(row.began) * 1000) if row.length else 0,
             success_began_ms=int(self.recorder.elapsed(latest) * 1000) if latest > 0 else -1,
             open=tripped,
+            probing=breaker.probe_in_flight,
         )
 
     def acknowledged(self, report: Report, answer: Answer, now: float) -> bool:
@@ -266,8 +265,9 @@ class Monitor:
         self._answered = now
         if report.full:
             self._replaying = False
-        for backend in self._backends.values():
-            backend.suspect = backend.uid in answer.suspects
+        for uid in {cell.uid for cell in report.cells}:
+            if (backend := self._backends.get(uid)) is not None:
+                backend.suspect = uid in answer.suspects
         if self._epoch and answer.epoch != self._epoch and not report.replay:
             self._replaying = True
         self._epoch = answer.epoch

@@ -16,7 +16,10 @@ from nexus_quality.counts import Counts
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_CELLS = 200_000
+MAX_NUMBER = 2**53 - 1
 OTHER_MODEL = "other"
+
+Natural = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 
 
 class InvalidReport(ValueError):
@@ -36,11 +39,11 @@ class CellKey(NamedTuple):
 class Cell(Counts, omit_defaults=True, kw_only=True):
     """A bucket's counters so far. `bucket` is numbered by the reporter's boot clock."""
 
-    family: int
-    bucket: Annotated[int, Meta(ge=0)]
+    family: Natural
+    bucket: Natural
     uid: Annotated[str, Meta(max_length=64)]
     model: Annotated[str, Meta(max_length=253)]
-    generation: Annotated[int, Meta(ge=0)] = 0
+    generation: Natural = 0
 
     @property
     def key(self) -> CellKey:
@@ -52,16 +55,20 @@ class Pulse(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
     """How one (backend, model) stands with the reporter at this moment; `model` "": the backend.
 
     `row`: failures in a row, with the begin of the first of them; times are the boot clock's in
-    milliseconds. `open`: the reporter's own breaker keeps ordinary traffic away.
+    milliseconds. `open`: the reporter's own breaker keeps ordinary traffic away. `probing`: a
+    probing request is under way. `generation`: the verdict generation that the reporter knows. A
+    report carries every pulse there is to tell of: one that is missing is over.
     """
 
     uid: Annotated[str, Meta(max_length=64)]
     model: Annotated[str, Meta(max_length=253)] = ""
-    in_flight: Annotated[int, Meta(ge=0)] = 0
-    row: Annotated[int, Meta(ge=0)] = 0
-    row_began_ms: Annotated[int, Meta(ge=0)] = 0
-    success_began_ms: int = -1
+    generation: Natural = 0
+    in_flight: Natural = 0
+    row: Natural = 0
+    row_began_ms: Natural = 0
+    success_began_ms: Annotated[int, Meta(ge=-1, le=MAX_NUMBER)] = -1
     open: bool = False
+    probing: bool = False
 
 
 class Report(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -72,7 +79,7 @@ class Report(msgspec.Struct, omit_defaults=True, kw_only=True):
     """
 
     incarnation: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
-    now_ms: Annotated[int, Meta(ge=0)]
+    now_ms: Natural
     full: bool = False
     replay: bool = False
     final: bool = False
@@ -121,5 +128,7 @@ def decode_answer(body: bytes) -> Answer:
 def _decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
         return decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidReport(str(error)) from None
+    except RecursionError:
+        raise InvalidReport("nested too deeply") from None

@@ -1,7 +1,7 @@
 """The rules that exclude a backend, and the quorum they need.
 
 Promises that a rule is a small function over sums and that the quorum is the same for all: a rule
-must also hold with the reporters of most errors left out. It changes no state.
+must also hold with those reporters left out that speak loudest for it. It changes no state.
 """
 
 from __future__ import annotations
@@ -65,17 +65,24 @@ def fleet_row(case: Case) -> bool:
     """Failures in a row, summed over proxies too quiet to make one alone.
 
     The sum must reach the scaled number and the attempts the fleet makes in a second, and be at
-    least half of the attempts expected since the first of the failures.
+    least half of the attempts expected since the first of the failures. Rows are taken from the
+    latest begin on: one that a success has ended is known here until its reporter's next report,
+    and must not stretch the span of those that matter.
     """
     part, policy = case.part, case.policy
-    if policy.consecutive_failures <= 0 or not part.row:
+    if policy.consecutive_failures <= 0:
         return False
-    span = case.now - part.row_began
-    if span > ROW_MEMORY_SECONDS:
-        return False
-    before_requests, before_errors = part.requests - part.row, part.errors - part.row
-    needed = policy.row_needed(errors=max(0, before_errors), requests=max(0, before_requests))
-    return part.row >= max(needed, case.all.usual) and 2 * part.row >= part.usual * span
+    row = 0
+    for began, length in part.rows:
+        row += length
+        span = case.now - began
+        if span > ROW_MEMORY_SECONDS:
+            return False
+        errors, requests = max(0, part.errors - row), max(0, part.requests - row)
+        needed = policy.row_needed(errors=errors, requests=requests)
+        if row >= max(needed, case.all.usual) and 2 * row >= part.usual * span:
+            return True
+    return False
 
 
 def open_breakers(case: Case) -> bool:
@@ -85,14 +92,21 @@ def open_breakers(case: Case) -> bool:
     return 2 * case.part.open_usual >= case.part.usual
 
 
-Rule = tuple[ExclusionRule, Callable[[Case], bool]]
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`holds` for a part of the fleet; `claim`: how loud one reporter speaks for it."""
+
+    name: ExclusionRule
+    holds: Callable[[Case], bool]
+    claim: Callable[[Share], float]
+
 
 # Ordered by how much a reason tells the reader; any of them suffices.
 RULES: tuple[Rule, ...] = (
-    (ExclusionRule.SHORT_WINDOW, short_window),
-    (ExclusionRule.ERROR_RATE, error_rate),
-    (ExclusionRule.OPEN_BREAKERS, open_breakers),
-    (ExclusionRule.FLEET_ROW, fleet_row),
+    Rule(ExclusionRule.SHORT_WINDOW, short_window, lambda share: share.short_errors),
+    Rule(ExclusionRule.ERROR_RATE, error_rate, lambda share: share.errors),
+    Rule(ExclusionRule.OPEN_BREAKERS, open_breakers, lambda share: share.usual * share.open),
+    Rule(ExclusionRule.FLEET_ROW, fleet_row, lambda share: share.row),
 )
 
 
@@ -101,18 +115,18 @@ def fire(shares: tuple[Share, ...], policy: Policy, now: float) -> Firing | None
     sums = Sums.of(shares)
     if sums.errors <= 0:
         return None
-    worst_first = sorted(shares, key=lambda share: share.errors, reverse=True)
     left_out = max(0, min(policy.min_reporters, len(shares)) - 1)
-    rest = Sums.of(worst_first[left_out:])
     lonely: Firing | None = None
-    for rule, holds in RULES:
-        if not holds(Case(sums, sums, policy, now)):
+    for rule in RULES:
+        if not rule.holds(Case(sums, sums, policy, now)):
             continue
+        loudest = sorted(shares, key=rule.claim, reverse=True)
+        rest = Sums.of(loudest[left_out:])
         quorum = left_out == 0 or (
-            rest.errors >= LEAST_ERRORS_OF_REST and holds(Case(rest, sums, policy, now))
+            rest.errors >= LEAST_ERRORS_OF_REST and rule.holds(Case(rest, sums, policy, now))
         )
-        blamed = tuple(share.reporter for share in worst_first[:left_out])
-        firing = _firing(rule, sums, policy, quorum=quorum, blamed=() if quorum else blamed)
+        blamed = () if quorum else tuple(share.reporter for share in loudest[:left_out])
+        firing = _firing(rule.name, sums, policy, quorum=quorum, blamed=blamed)
         if quorum:
             return firing
         lonely = lonely or firing

@@ -56,7 +56,6 @@ class Subject:
         "in_flight",
         "model",
         "monitor",
-        "pulsed",
         "series",
         "standing",
         "uid",
@@ -68,7 +67,6 @@ class Subject:
         self.series = self.monitor.recorder.of(self.uid, model)
         self.breaker = Breaker()
         self.in_flight = 0
-        self.pulsed = False
         self.standing = _BY_STATE[backend.breaker.state]
 
     def refresh(self, now: float) -> bool:
@@ -155,8 +153,8 @@ class Subject:
                 )
         return f"{self.standing.value}", "Wait for the end of slow start"
 
-    def _hour(self, elapsed: float) -> Counts:
-        return self.series.last(HOUR, elapsed, Family.MINUTE)
+    def _hour(self, elapsed: float, since_generation: int = 0) -> Counts:
+        return self.series.last(HOUR, elapsed, Family.MINUTE, since_generation)
 
     def _apply(self, event: Event, facts: Facts) -> None:
         """Apply an event to both breakers; a change of either is pushed at once."""
@@ -168,7 +166,9 @@ class Subject:
         self.monitor.refresh(self.backend, facts.now)
 
     def succeeded(self, attempt: Attempt, now: float) -> None:
-        """What a success means to the breakers."""
+        """What a success means to the breakers; one of the last resort nothing (L14)."""
+        if attempt.last_resort:
+            return
         own, shared = self.breaker, self.backend.breaker
         if attempt.began > own.latest_success:
             own.latest_success = attempt.began
@@ -176,7 +176,7 @@ class Subject:
             shared.latest_success = attempt.began
         if attempt.probe:
             self.series.slot(now, attempt.generation).count("probe_successes")
-            self._apply(Event.PROBE_SUCCESS, Facts(now=now, random=self.monitor.random))
+            self._apply(Event.PROBE_SUCCESS, Facts(now=now, began=attempt.began))
             self.monitor.hurry(now, seconds=0.0)
         elif not (own.quiet and shared.quiet):
             self._apply(Event.SUCCESS, Facts(now=now, began=attempt.began))
@@ -185,8 +185,12 @@ class Subject:
         """What a failure means to the breakers; connect-class ones count for the backend, too."""
         if attempt.probe:
             self.series.slot(now, attempt.generation).count("probe_failures")
-            self._apply(Event.PROBE_FAILURE, Facts(now=now, random=self.monitor.random))
+            facts = Facts(now=now, began=attempt.began, random=self.monitor.random)
+            self._apply(Event.PROBE_FAILURE, facts)
             self.monitor.hurry(now, seconds=0.0)
+            return
+        self.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
+        if attempt.last_resort:
             return
         levels = [(self.breaker, [self])]
         if connect:
@@ -196,26 +200,27 @@ class Subject:
             if breaker.state is BreakerState.OPEN:
                 self.monitor.hurry(now, seconds=0.0)
         self.monitor.refresh(self.backend, now)
-        self.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
 
     def _failure_facts(
         self, breaker: Breaker, subjects: list[Subject], attempt: Attempt, now: float
     ) -> Facts:
-        since = breaker.row.began if breaker.row.length else attempt.began
-        needed = breaker.row.needed
-        if not breaker.row.length:
+        row = breaker.row
+        requests, errors = row.requests, row.errors
+        if not row.length:
             elapsed = self.monitor.recorder.elapsed(now)
-            hours = [subject._hour(elapsed) for subject in subjects]
+            # What a backend did before its last transition is not held against it.
+            generation = max(0, self.backend.breaker.generation)
+            hours = [subject._hour(elapsed, generation) for subject in subjects]
             # The failure itself is counted by now, and is not "before the row".
-            needed = breaker.policy.row_needed(
-                errors=sum(hour.errors for hour in hours) - 1,
-                requests=sum(hour.requests for hour in hours) - 1,
-            )
+            requests = sum(hour.requests for hour in hours) - 1
+            errors = sum(hour.errors for hour in hours) - 1
+        since = min(row.began, attempt.began) if row.length else attempt.began
         return Facts(
             now=now,
             began=attempt.began,
             unanswered=self._unanswered(subjects, since),
-            needed=needed,
+            requests=requests,
+            errors=errors,
             random=self.monitor.random,
         )
 
@@ -298,4 +303,4 @@ class Attempt:
             subject.series.slot(now, self.generation).count("throttled")
         if self.probe and not self.known:
             subject.series.slot(now, self.generation).count("probe_neutrals")
-            subject._apply(Event.PROBE_NEUTRAL, Facts(now=now))
+            subject._apply(Event.PROBE_NEUTRAL, Facts(now=now, began=self.began))

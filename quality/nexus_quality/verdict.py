@@ -48,26 +48,24 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """What came of the probes of the current generation. `failed_by`: reporters with a failure."""
+    """What came of the probes of the current generation. `failed_by`: reporters with a failure.
 
-    begun: int = 0
+    `unanswered`: under way now. A probe that died with its proxy is not among them.
+    """
+
+    unanswered: int = 0
     successes: int = 0
     failures: int = 0
-    neutrals: int = 0
     failed_by: tuple[str, ...] = ()
-
-    @property
-    def unanswered(self) -> int:
-        """Probes begun of which nothing was heard."""
-        return max(0, self.begun - self.successes - self.failures - self.neutrals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything a row may look at beside the verdict.
 
-    `next_generation`: what the backend's counter becomes with a transition. `starting`: the
-    operator does not know the fleet yet. `eligible_rate`: requests a second that only the verdict
+    `next_generation`: what the backend's counter becomes with a transition. `unheard`: the operator
+    is new and has not heard all of the fleet yet; `starting`: not even a quorum of it. `late`:
+    `until` passed while nobody looked. `eligible_rate`: requests a second that only the verdict
     keeps away, `eligible_reporters` who has them. `recent_successes`: under this generation since
     `until`. `respecified`, `policy_edited`: what changed since the last step.
     """
@@ -77,6 +75,7 @@ class Facts:
     next_generation: int
     firing: Firing | None = None
     starting: bool = False
+    unheard: bool = False
     probes: Probes = Probes()
     eligible_rate: float = 0.0
     eligible_reporters: tuple[str, ...] = ()
@@ -225,6 +224,10 @@ def _due(verdict: Verdict, facts: Facts) -> bool:
     return verdict.until is not None and facts.now >= verdict.until
 
 
+def _due_and_heard(verdict: Verdict, facts: Facts) -> bool:
+    return _due(verdict, facts) and not (facts.late and facts.unheard)
+
+
 def _begin_probation(verdict: Verdict, facts: Facts) -> Verdict:
     return replace(
         verdict,
@@ -237,7 +240,7 @@ def _begin_probation(verdict: Verdict, facts: Facts) -> Verdict:
 
 
 def _seed_recovers(verdict: Verdict, facts: Facts) -> bool:
-    return not facts.policy.recovery_enabled and facts.firing is None and not facts.starting
+    return not facts.policy.recovery_enabled and facts.firing is None and not facts.unheard
 
 
 def _return_at_once(verdict: Verdict, facts: Facts) -> Verdict:
@@ -297,16 +300,17 @@ _ACTIVE = frozenset({SubjectState.ACTIVE})
 _EXCLUDED = frozenset({SubjectState.EXCLUDED})
 _PROBATION = frozenset({SubjectState.PROBATION})
 
-# The first row of a state whose guard holds is taken; S12 stands before S11 so that a failure
-# and a success that arrive together do not end a probation well.
+# The first row of a state whose guard holds is taken; S4 stands before S1 so that an exclusion
+# counts on what is left, S12 before S11 so that a failure and a success that arrive together do
+# not end a probation well.
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("S15", _ANY, _respecified, _renew, moves=True),
     Transition("S16", _EXCLUDED | _PROBATION, _released, _release, moves=True),
     Transition("S16", _EXCLUDED, _over_long, _cap, moves=False),
-    Transition("S1", _ACTIVE, _fires, _exclude_by_rule, moves=True),
     Transition("S4", _ACTIVE, _calm, _fade, moves=False),
+    Transition("S1", _ACTIVE, _fires, _exclude_by_rule, moves=True),
     Transition("S8", _EXCLUDED, _served_meanwhile, _release, moves=True),
-    Transition("S7", _EXCLUDED, _due, _begin_probation, moves=True),
+    Transition("S7", _EXCLUDED, _due_and_heard, _begin_probation, moves=True),
     Transition("S9", _EXCLUDED, _seed_recovers, _return_at_once, moves=True),
     Transition("S12", _PROBATION, _probe_failed, _exclude_again, moves=True),
     Transition("S11", _PROBATION, _proven, _release, moves=True),

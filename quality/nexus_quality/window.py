@@ -8,8 +8,9 @@ numbered by whoever owns the clock; a window reads none.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Mapping
 
-from nexus_quality.counts import Counts
+from nexus_quality.counts import Counts, total
 
 
 class Family(enum.IntEnum):
@@ -24,8 +25,13 @@ class Family(enum.IntEnum):
         """How many buckets the family keeps: 10 minutes, 1 hour, 24 hours."""
         return _SPANS[self]
 
+    def oldest(self, now: float) -> int:
+        """The oldest bucket number that still counts at `now` (seconds on the owner's clock)."""
+        return int(now // self) - _SPANS[self] + 1
+
 
 _SPANS = {Family.TEN_SECONDS: 60, Family.MINUTE: 60, Family.HOUR: 24}
+_NONE: Mapping[int, Counts] = {}
 
 
 class Window:
@@ -48,7 +54,7 @@ class Window:
 
     def expire(self, now: float) -> None:
         """Drop the buckets that have left the window at `now` (seconds on the owner's clock)."""
-        oldest = self.oldest(now)
+        oldest = self.family.oldest(now)
         for bucket in [b for b in self._buckets if b < oldest]:
             for generation, counts in self._buckets.pop(bucket).items():
                 left = self._totals[generation]
@@ -56,28 +62,28 @@ class Window:
                 if left.empty:
                     del self._totals[generation]
 
-    def oldest(self, now: float) -> int:
-        """The oldest bucket number still inside the window."""
-        return int(now // self.family) - self.family.span + 1
-
     def totals(self, since_generation: int = 0) -> Counts:
         """The counters of the whole window, of outcomes tagged at or after a generation."""
-        result = Counts()
+        return total(self.parts(since_generation))
+
+    def parts(self, since_generation: int = 0) -> Iterator[Counts]:
+        """What `totals` adds up: the window's own counters per generation, to be read only."""
         for generation, counts in self._totals.items():
             if generation >= since_generation:
-                result.add(counts)
-        return result
+                yield counts
 
     def last(self, seconds: float, now: float, since_generation: int = 0) -> Counts:
         """The counters of the buckets that began within the last `seconds`."""
+        return total(self.last_parts(seconds, now, since_generation))
+
+    def last_parts(self, seconds: float, now: float, since_generation: int = 0) -> Iterator[Counts]:
+        """What `last` adds up, to be read only."""
         first = int((now - seconds) // self.family) + 1
-        result = Counts()
-        for bucket, generations in self._buckets.items():
-            if bucket >= first:
-                for generation, counts in generations.items():
-                    if generation >= since_generation:
-                        result.add(counts)
-        return result
+        # A bucket that has just begun at its reporter may be numbered one ahead of our clock.
+        for bucket in range(first, int(now // self.family) + 2):
+            for generation, counts in self._buckets.get(bucket, _NONE).items():
+                if generation >= since_generation:
+                    yield counts
 
     def covered(self, now: float) -> float:
         """How many seconds of history there are, up to the window's span; at least one bucket."""
