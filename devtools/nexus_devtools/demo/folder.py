@@ -38,14 +38,15 @@ class Folder:
         path.write_text(content)
         return path
 
-    def remove(self, *, keep_logs: bool) -> None:
-        """Remove everything, or everything but the logs."""
-        if not keep_logs:
+    def remove(self, *, keep_logs: bool) -> bool:
+        """Remove everything, or everything but the logs; whether there are logs to read."""
+        if not keep_logs or not any(self.path.glob("*.log")):
             shutil.rmtree(self.path, ignore_errors=True)
-            return
+            return False
         for path in self.path.iterdir():
             if path.is_file() and path.suffix != ".log":
                 path.unlink()
+        return True
 
 
 def _state_root() -> Path:

@@ -48,9 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         code[0] = 1
     finally:
         interrupts.ignore()
-        keep_logs = code[0] == 1
-        folder.remove(keep_logs=keep_logs)
-        if keep_logs:
+        if folder.remove(keep_logs=code[0] == 1):
             print(f"the logs are in {folder.path}", file=sys.stderr)
     return code[0]
 

@@ -35,9 +35,16 @@ def test_after_a_failure_the_logs_stay_and_the_secrets_go(tmp_path: Path) -> Non
     folder.create()
     folder.log("operator").write_text("why")
     folder.secret("token", "abc")
-    folder.remove(keep_logs=True)
+    assert folder.remove(keep_logs=True)
     assert [path.name for path in folder.path.iterdir()] == ["operator.log"]
-    folder.remove(keep_logs=False)
+    assert not folder.remove(keep_logs=False)
+    assert not folder.path.exists()
+
+
+def test_a_failure_before_any_log_leaves_nothing(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.create()
+    assert not folder.remove(keep_logs=True)
     assert not folder.path.exists()
 
 
