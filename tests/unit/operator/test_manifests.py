@@ -1,0 +1,90 @@
+"""The manifests: the rights are the contract's and no more, and every file is part of something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nexus_api import decode_object
+
+MANIFESTS = Path(__file__).parents[3] / "manifests"
+
+
+def load(*path: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(MANIFESTS.joinpath(*path).read_text())
+    return found
+
+
+def test_the_operator_may_do_what_the_contract_says_and_nothing_else() -> None:
+    kinds = ["llmbackends", "qualitypolicies", "routingpolicies"]
+    assert load("rbac", "operator", "cluster-role.yaml")["rules"] == [
+        {"apiGroups": ["nexus.dev"], "resources": kinds, "verbs": ["get", "list", "watch"]},
+        {
+            "apiGroups": ["nexus.dev"],
+            "resources": [f"{kind}/status" for kind in kinds],
+            "verbs": ["patch"],
+        },
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+        {
+            "apiGroups": ["authentication.k8s.io"],
+            "resources": ["tokenreviews"],
+            "verbs": ["create"],
+        },
+        {
+            "apiGroups": ["authorization.k8s.io"],
+            "resources": ["subjectaccessreviews"],
+            "verbs": ["create"],
+        },
+    ]
+    (lease,) = load("rbac", "operator", "leader-role.yaml")["rules"]
+    assert (lease["resources"], lease["resourceNames"]) == (["leases"], ["nexus-operator"])
+
+
+def test_a_proxy_reads_the_three_kinds_of_its_namespace() -> None:
+    role = load("rbac", "proxy", "role.yaml")
+    assert role["kind"] == "Role"
+    reads, reports = role["rules"]
+    assert reads["verbs"] == ["get", "list", "watch"]
+    assert (reports["resources"], reports["verbs"]) == (["llmbackends"], ["report"])
+
+
+def test_the_deployment_fits_the_restricted_pod_security_standard() -> None:
+    spec = load("base", "deployment.yaml")["spec"]["template"]["spec"]
+    pod, (container,) = spec["securityContext"], spec["containers"]
+    assert pod["runAsNonRoot"] and pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    security = container["securityContext"]
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["readOnlyRootFilesystem"]
+    assert (container["image"], container["name"]) == ("nexus-operator", "nexus-operator")
+    labels = load("rbac", "operator", "namespace.yaml")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_names_and_ports_are_the_contracts() -> None:
+    service, deployment = load("base", "service.yaml"), load("base", "deployment.yaml")
+    for thing in (service, deployment):
+        assert thing["metadata"]["name"] == "nexus-operator"
+        assert thing["metadata"]["namespace"] == "nexus-system"
+    assert service["spec"]["ports"] == [{"name": "http", "port": 8080, "targetPort": "http"}]
+    selector = service["spec"]["selector"]
+    assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("folder", ["base", "rbac/operator", "rbac/proxy"])
+def test_every_file_of_a_folder_is_in_its_kustomization(folder: str) -> None:
+    files = {path.name for path in (MANIFESTS / folder).glob("*.yaml")}
+    listed = load(folder, "kustomization.yaml")["resources"]
+    assert {name for name in listed if name.endswith(".yaml")} == files - {"kustomization.yaml"}
+    for name in listed:
+        assert (MANIFESTS / folder / name).exists()
+
+
+def test_every_sample_is_valid() -> None:
+    samples = [p for p in (MANIFESTS / "samples").glob("*.yaml") if p.stem != "kustomization"]
+    assert len(samples) >= 5
+    for path in samples:
+        decode_object(yaml.safe_load(path.read_text()))
