@@ -37,7 +37,7 @@ demo: $(DEMO_STAMP) ## the main job, live: a real API server, a real model, two 
 	@$(BIN)/python -m nexus_devtools.demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: lint ## everything: ruff, mypy, unit tests, tests on a real API server, end to end
+test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real API server, end to end
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q tests/unit
 	@echo "==> the control plane that the next tests run on"

@@ -1,62 +1,27 @@
-"""What the demo puts into the cluster, and the identities its processes run under.
+"""What the demo puts into the cluster: kinds, RBAC, samples.
 
-Promises: operator, proxies and the demo's own eyes each get a ServiceAccount's token and nothing
-more; kinds, RBAC and samples are the files a user would apply. It is NOT the API server itself.
+Promises: they are the files a user would apply. It is NOT the API server itself, and gives nobody
+credentials.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
 from nexus_devtools.controlplane import ControlPlane
-from nexus_devtools.demo.folder import Folder
-from nexus_devtools.demo.scenario import APPS, NAMESPACE
+from nexus_devtools.demo.scenario import NAMESPACE
+from nexus_devtools.product import RBAC, REPOSITORY
 
-_REPOSITORY = Path(__file__).resolve().parents[3]
-_SAMPLES = _REPOSITORY / "manifests" / "samples" / "demo"
-_REPORT_AUDIENCE = "nexus-operator"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identities:
-    """Files with the credentials of each process."""
-
-    operator: Path
-    proxies: Mapping[str, Path]
-    report_tokens: Mapping[str, Path]
-    viewer_token: str
+_SAMPLES = REPOSITORY / "manifests" / "samples" / "demo"
 
 
 def install(plane: ControlPlane) -> None:
     """Apply the kinds, the operator's RBAC, and the namespace with the applications' RBAC."""
-    plane.run_kubectl("apply", "--server-side", "-f", _REPOSITORY / "crds", check=True)
-    kinds = "crd/llmbackends.nexus.dev crd/qualitypolicies.nexus.dev crd/routingpolicies.nexus.dev"
-    plane.run_kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", *kinds.split(), check=True
-    )
-    plane.run_kubectl("apply", "-k", _REPOSITORY / "manifests" / "rbac" / "operator", check=True)
+    plane.apply_crds()
+    plane.run_kubectl("apply", "-k", RBAC / "operator", check=True)
     plane.run_kubectl("apply", "-k", _SAMPLES / "rbac", check=True)
-
-
-def identities(plane: ControlPlane, folder: Folder) -> Identities:
-    """Ask the API server for the tokens and write them where only this user can read them."""
-    operator = folder.path / "operator.kubeconfig"
-    plane.write_kubeconfig(operator, "nexus-system", "nexus-operator")
-    proxies, reports = {}, {}
-    for app in APPS:
-        proxies[app] = plane.write_kubeconfig(folder.path / f"{app}.kubeconfig", NAMESPACE, app)
-        token = plane.identity(NAMESPACE, app, audience=_REPORT_AUDIENCE)
-        reports[app] = folder.secret(f"{app}.report-token", token)
-    return Identities(
-        operator=operator,
-        proxies=proxies,
-        report_tokens=reports,
-        viewer_token=plane.identity(NAMESPACE, "viewer"),
-    )
 
 
 def apply_samples(plane: ControlPlane, urls: Mapping[str, str]) -> None:

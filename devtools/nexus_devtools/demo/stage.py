@@ -19,8 +19,11 @@ from nexus_devtools.backends import SimulatedProcess
 from nexus_devtools.controlplane import ControlPlane, ControlPlaneError
 from nexus_devtools.demo import cluster
 from nexus_devtools.demo.folder import Folder
-from nexus_devtools.demo.processes import DemoError, Processes, Proxy
+from nexus_devtools.demo.processes import DemoError, Processes
 from nexus_devtools.demo.scenario import APPS, NAMESPACE, REAL
+from nexus_devtools.product import Proxy
+
+VIEWER = "viewer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +49,15 @@ def set_up(stack: ExitStack, folder: Folder, announce: Callable[[str], None]) ->
         stack.callback(cluster.uninstall, plane)
     announce("the kinds, the RBAC, and a ServiceAccount's token for each process")
     cluster.install(plane)
-    credentials = cluster.identities(plane, folder)
-    processes = Processes(stack, folder)
+    processes = Processes(plane, stack, folder)
     announce("two simulated backends, sim-a and sim-b")
     simulated = processes.simulated()
     announce("a real language model, gemma: llama.cpp on this machine's CPU")
     urls = {name: backend.url for name, backend in simulated.items()} | {REAL: processes.model()}
     announce("nexus-operator")
-    operator_url = processes.operator(credentials.operator)
+    operator_url = processes.operator()
     announce("two proxies: nexus-proxy at the side of app-one and of app-two")
-    proxies = {app: processes.proxy(app, credentials, operator_url=operator_url) for app in APPS}
+    proxies = {app: processes.proxy(app, operator_url=operator_url) for app in APPS}
     announce("kubectl apply: three LLMBackends and a QualityPolicy (manifests/samples/demo)")
     cluster.apply_samples(plane, urls)
     announce(f"set up in {time.monotonic() - began:.1f} s")
@@ -65,7 +67,7 @@ def set_up(stack: ExitStack, folder: Folder, announce: Callable[[str], None]) ->
         simulated=simulated,
         operator_url=operator_url,
         proxies=proxies,
-        viewer_token=credentials.viewer_token,
+        viewer_token=plane.identity(NAMESPACE, VIEWER),
     )
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from nexus_devtools.demo.folder import Folder
-from nexus_devtools.demo.processes import environment
+from nexus_devtools.product import environment
 
 
 def test_the_folder_and_its_secrets_are_the_users_alone(tmp_path: Path) -> None:
