@@ -7,6 +7,7 @@ element-wise maximum, because each counter only grows at its one writer. It know
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 import msgspec
 
@@ -39,8 +40,7 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def add(self, other: Counts, sign: int = 1) -> None:
         """Add `other` in place; `sign` -1 takes away what was added before."""
-        for name in NUMBERS:
-            value = getattr(other, name)
+        for name, value in zip(NUMBERS, _numbers(other), strict=True):
             if value:
                 setattr(self, name, getattr(self, name) + sign * value)
         for index, n in other.ttft_bins.items():
@@ -56,27 +56,39 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
         This is the join: in any order, any number of times, the result is the same.
         """
         growth = Counts()
-        for name in NUMBERS:
-            more = getattr(other, name) - getattr(self, name)
-            if more > 0:
-                setattr(growth, name, more)
-        for index, n in other.ttft_bins.items():
-            more = n - self.ttft_bins.get(index, 0)
-            if more > 0:
-                growth.ttft_bins[index] = more
-        self.add(growth)
+        for name, old, new in zip(NUMBERS, _numbers(self), _numbers(other), strict=True):
+            if new > old:
+                setattr(growth, name, new - old)
+                setattr(self, name, new)
+        for index, new in other.ttft_bins.items():
+            old = self.ttft_bins.get(index, 0)
+            if new > old:
+                growth.ttft_bins[index] = new - old
+                self.ttft_bins[index] = new
         return growth
+
+    def same_numbers(self, other: Counts) -> bool:
+        """True if all counters are equal to `other`'s."""
+        equal: bool = _numbers(self) == _numbers(other)
+        return equal and self.ttft_bins == other.ttft_bins
+
+    def runs_backwards(self, later: Counts) -> bool:
+        """True if `later` has a greater and a smaller number: no order of reports explains it."""
+        pairs = list(zip(_numbers(self), _numbers(later), strict=True))
+        return any(new > old for old, new in pairs) and any(new < old for old, new in pairs)
 
     @property
     def empty(self) -> bool:
         """True if every counter is zero."""
-        return not self.ttft_bins and not any(getattr(self, name) for name in NUMBERS)
+        return not self.ttft_bins and not any(_numbers(self))
 
     @property
     def valid(self) -> bool:
         """True if the numbers can be: none negative or absurd, no more errors than requests."""
+        numbers = _numbers(self)
         return (
-            all(0 <= getattr(self, name) <= MOST for name in NUMBERS)
+            min(numbers) >= 0
+            and max(numbers) <= MOST
             and all(0 <= b <= MAX_BIN and 0 <= n <= MOST for b, n in self.ttft_bins.items())
             and self.errors <= self.requests
             and self.connect_errors <= self.errors
@@ -85,6 +97,7 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 NUMBERS: tuple[str, ...] = tuple(name for name in Counts.__struct_fields__ if name != "ttft_bins")
+_numbers = attrgetter(*NUMBERS)
 
 
 def total(parts: Iterable[Counts]) -> Counts:

@@ -265,7 +265,7 @@ class Engine:
     def _traffic(self, uid: str, parts: tuple[Share, ...], now: float) -> str:
         if parts:
             return reasons.ACTIVE
-        users = [r for r in self._ledger.reporters.values() if not r.gone and any(r.of(uid))]
+        users = [r for r in self._ledger.reporters.values() if not r.gone and r.of(uid)]
         if users and all(now - user.heard > ALIVE_SECONDS for user in users):
             return reasons.REPORTS_STALE
         return reasons.NO_TRAFFIC

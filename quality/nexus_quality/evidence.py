@@ -17,6 +17,7 @@ ALIVE_SECONDS = 90.0
 PULSE_SECONDS = 5.0
 RATE_SECONDS = 600.0
 ELIGIBLE_SECONDS = 20.0
+_TEN = int(Family.TEN_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +85,27 @@ def shares(
     found = []
     for reporter in ledger.reporters.values():
         if silent or now - reporter.heard <= ALIVE_SECONDS:
-            used = {model: one for model, one in reporter.of(uid) if _used(one)}
-            if used:
-                found.append(_share(reporter, uid, used, view))
+            share = _share_of(reporter, uid, view)
+            if share is not None:
+                found.append(share)
     return tuple(found)
+
+
+def _share_of(reporter: Reporter, uid: str, view: View) -> Share | None:
+    """The reporter's share, None if it did not use the backend; worked out anew when the reporter
+    has said something or a bucket's time has passed.
+    """
+    fresh = view.now - reporter.heard <= PULSE_SECONDS
+    moment, since = int(view.now // _TEN), int((view.now - view.recent_seconds) // _TEN)
+    key = (moment, fresh, view.generation, view.short_window_seconds, since)
+    derived = reporter.derived.setdefault(uid, {})
+    if key not in derived:
+        if any(old[0] != moment for old in derived):
+            derived.clear()
+        used = {model: one for model, one in reporter.of(uid).items() if _used(one)}
+        derived[key] = _share(reporter, uid, used, view) if used else None
+    share: Share | None = derived[key]
+    return share
 
 
 def _used(series: Series) -> bool:

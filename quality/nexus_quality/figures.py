@@ -100,7 +100,7 @@ def figures(ledger: Ledger, uid: str, now: float) -> Figures:
     users = 0
     for reporter in ledger.reporters.values():
         used = False
-        for model, series in reporter.of(uid):
+        for model, series in reporter.of(uid).items():
             series.expire(now)
             hour = series.windows[Family.MINUTE].totals()
             hours.setdefault(model, []).append(hour)

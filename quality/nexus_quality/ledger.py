@@ -7,10 +7,11 @@ incarnation, so that no wall clock of a reporter matters. It judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from nexus_quality.counts import NUMBERS, Counts
+from nexus_quality.counts import Counts
 from nexus_quality.report import Cell, CellKey, Pulse, Refusal, Report
 from nexus_quality.window import Family, Window
 
@@ -52,7 +53,9 @@ class Incarnation:
 class Reporter:
     """One pod or service account; its incarnations are one reporter to every quorum.
 
-    `complete`: it has sent all it has at least once. `gone`: it has said goodbye.
+    `complete`: it has sent all it has at least once. `gone`: it has said goodbye. `series`: by
+    backend and model. `derived`: what others worked out of a backend's series and pulses, dropped
+    when those change.
     """
 
     name: str
@@ -60,13 +63,15 @@ class Reporter:
     complete: bool = False
     gone: bool = False
     incarnations: dict[str, Incarnation] = field(default_factory=dict)
-    series: dict[tuple[str, str], Series] = field(default_factory=dict)
+    series: dict[str, dict[str, Series]] = field(default_factory=dict)
+    derived: dict[str, dict[tuple[object, ...], Any]] = field(default_factory=dict)
 
-    def of(self, uid: str) -> Iterator[tuple[str, Series]]:
-        """The (model, series) of a backend."""
-        for (backend, model), series in self.series.items():
-            if backend == uid:
-                yield model, series
+    def of(self, uid: str) -> Mapping[str, Series]:
+        """The series of a backend by model."""
+        return self.series.get(uid, _NO_SERIES)
+
+
+_NO_SERIES: Mapping[str, Series] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +103,16 @@ class Ledger:
         """Merge a report by the reporter `name`; `known`: uids of the backends there are."""
         reporter = self.reporters.setdefault(name, Reporter(name))
         reporter.heard, reporter.gone = now, report.final
-        reporter.complete |= report.full
+        if report.full and not reporter.complete:
+            reporter.complete = True
+            reporter.derived.clear()
         life = self._incarnation(reporter, report, now)
         backends = frozenset(known)
         growth: list[Growth] = []
         refused: dict[Refusal, None] = {}
         for cell in report.cells:
+            if (taken := life.cells.get(cell.key)) is not None and taken[1].same_numbers(cell):
+                continue
             refusal = _refusal(cell, life, now, backends)
             if refusal is not None:
                 refused[refusal] = None
@@ -114,6 +123,8 @@ class Ledger:
                 growth.append(Growth(cell.key, grown, replayed))
         pulsed = _take_pulses(life, report, backends)
         touched = frozenset(g.cell.uid for g in growth) | pulsed
+        for uid in touched:
+            reporter.derived.pop(uid, None)
         return Taken(tuple(growth), tuple(refused), touched)
 
     def _incarnation(self, reporter: Reporter, report: Report, now: float) -> Incarnation:
@@ -144,7 +155,7 @@ class Ledger:
         growth = so_far.grow_to(cell)
         if growth.empty:
             return None
-        series = reporter.series.setdefault((cell.uid, cell.model), Series())
+        series = reporter.series.setdefault(cell.uid, {}).setdefault(cell.model, Series())
         series.windows[family].add(bucket, cell.generation, growth)
         if growth.errors and family is Family.TEN_SECONDS:
             ended = min(now, (cell.bucket + 1) * family + life.offset)
@@ -159,8 +170,9 @@ class Ledger:
         for name in [n for n, r in self.reporters.items() if now - r.heard > FORGET_SECONDS]:
             del self.reporters[name]
         for reporter in self.reporters.values():
-            for series in reporter.series.values():
-                series.expire(now)
+            for models in reporter.series.values():
+                for series in models.values():
+                    series.expire(now)
             for life in reporter.incarnations.values():
                 _expire_cells(life, now)
             for incarnation in [
@@ -173,8 +185,8 @@ class Ledger:
     def forget(self, uid: str) -> None:
         """Drop all that was reported of a backend that is gone."""
         for reporter in self.reporters.values():
-            for key in [key for key in reporter.series if key[0] == uid]:
-                del reporter.series[key]
+            reporter.series.pop(uid, None)
+            reporter.derived.pop(uid, None)
             for life in reporter.incarnations.values():
                 life.pulses.pop(uid, None)
                 for cell in [cell for cell in life.cells if cell.uid == uid]:
@@ -210,15 +222,7 @@ def _refusal(cell: Cell, life: Incarnation, now: float, known: frozenset[str]) -
         return Refusal(uid=cell.uid, reason="a bucket in the future")
     if not cell.valid:
         return Refusal(uid=cell.uid, reason="numbers that cannot be")
-    if _runs_backwards(cell, life):
+    taken = life.cells.get(cell.key)
+    if taken is not None and taken[1].runs_backwards(cell):
         return Refusal(uid=cell.uid, reason="a number that runs backwards")
     return None
-
-
-def _runs_backwards(cell: Cell, life: Incarnation) -> bool:
-    """True if some number rose and another fell: no single order of reports explains that."""
-    taken = life.cells.get(cell.key)
-    if taken is None:
-        return False
-    pairs = [(getattr(cell, name), getattr(taken[1], name)) for name in NUMBERS]
-    return any(new > old for new, old in pairs) and any(new < old for new, old in pairs)
