@@ -1,0 +1,239 @@
+"""The pace of the reports, with a clock in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nexus_proxy.counters import Counters
+from nexus_proxy.reporting import OperatorIntake, Reporter, Undelivered
+from nexus_quality.monitor import Monitor
+from nexus_quality.outcome import Outcome
+from nexus_quality.policy import DEFAULT_POLICY
+from nexus_quality.report import Answer, Report, decode_report, encode
+from nexus_quality.shared import SharedVerdict
+
+
+@dataclass
+class Desk:
+    """A reporter on a monitor with one backend; the operator is a function of the test's."""
+
+    now: float = 100.0
+    chance: float = 0.5
+    down: bool = False
+    epoch: str = "e1"
+    sent: list[tuple[float, Report]] = field(default_factory=list)
+    tries: int = 0
+
+    def __post_init__(self) -> None:
+        self.reporter = Reporter(
+            deliver=self._deliver,
+            clock=lambda: self.now,
+            random=lambda: self.chance,
+            counters=Counters(),
+        )
+        self.monitor = Monitor(
+            incarnation="ab" * 16,
+            started=self.now,
+            random=lambda: self.chance,
+            on_change=lambda: None,
+            on_urgent=self.reporter.urgent,
+        )
+        self.reporter.attach(self.monitor)
+        self.monitor.configure(
+            "uid", policy=DEFAULT_POLICY, shared=SharedVerdict(), fingerprint="f", now=self.now
+        )
+        self.subject = self.monitor.subject("uid", "m")
+
+    async def _deliver(self, body: bytes) -> Answer:
+        self.tries += 1
+        if self.down:
+            raise Undelivered("cannot reach the operator")
+        self.sent.append((self.now, decode_report(body)))
+        return Answer(epoch=self.epoch)
+
+    async def step(self) -> float:
+        """Go to the next due report and send it; returns when that was."""
+        self.now = max(self.now, self.reporter.next_due())
+        await self.reporter.send_due()
+        return self.now
+
+    async def until(self, moment: float) -> None:
+        """Send everything due up to a moment."""
+        while self.reporter.next_due() <= moment:
+            await self.step()
+        self.now = moment
+
+    def outcome(self, outcome: Outcome) -> None:
+        """One attempt that ends now."""
+        self.subject.begin(self.now).end(outcome, self.now)
+
+    def requests(self) -> int:
+        """What an operator that joined every report would count in the widest family."""
+        cells = {cell.key: cell for _, report in self.sent for cell in report.cells}
+        return sum(c.requests for c in cells.values() if c.family == 3600)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_the_first_report_is_full_and_leaves_within_a_second(desk: Desk) -> None:
+    assert await desk.step() <= 101.0
+    assert desk.sent[0][1].full
+
+
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 10.0), (0.5, 20.0), (0.999, 29.98)])
+async def test_full_reports_follow_every_ten_to_thirty_seconds(
+    desk: Desk, chance: float, seconds: float
+) -> None:
+    await desk.step()
+    desk.chance = chance
+    first = await desk.step()
+    assert await desk.step() - first == pytest.approx(seconds)
+    assert all(report.full for _, report in desk.sent)
+
+
+async def test_the_first_failure_leaves_within_200_ms_and_further_ones_once_a_second(
+    desk: Desk,
+) -> None:
+    await desk.until(130.0)
+    count, began = len(desk.sent), desk.now
+    for _ in range(40):
+        desk.outcome(Outcome.SERVER_ERROR)
+        desk.outcome(Outcome.SUCCESS)
+        await desk.until(desk.now + 0.05)
+    times = [moment for moment, report in desk.sent[count:] if not report.full]
+    assert 0 < times[0] - began <= 0.25
+    assert all(b - a >= 0.95 for a, b in pairwise(times))
+    assert len(times) <= 3
+
+
+async def test_a_push_carries_every_counter_that_changed(desk: Desk) -> None:
+    await desk.until(130.0)
+    for _ in range(5):
+        desk.outcome(Outcome.SUCCESS)
+    desk.outcome(Outcome.SERVER_ERROR)
+    await desk.until(desk.now + 0.25)
+    pushed = [report for _, report in desk.sent if not report.full]
+    hour = [cell for cell in pushed[-1].cells if cell.family == 3600]
+    assert (hour[0].requests, hour[0].errors) == (6, 1)
+
+
+async def test_nothing_is_lost_while_the_operator_is_away(desk: Desk) -> None:
+    await desk.until(130.0)
+    desk.down = True
+    for _ in range(60):
+        desk.outcome(Outcome.SERVER_ERROR)
+        await desk.until(desk.now + 5.0)
+    assert desk.requests() == 0
+    desk.down = False
+    await desk.until(desk.now + 31.0)
+    assert desk.requests() == 60
+
+
+async def test_attempts_are_spaced_by_growing_pauses_while_the_operator_is_away(
+    desk: Desk,
+) -> None:
+    await desk.until(130.0)
+    desk.down, tries = True, desk.tries
+    for _ in range(600):
+        desk.outcome(Outcome.SERVER_ERROR)
+        await desk.until(desk.now + 1.0)
+    assert 25 <= desk.tries - tries <= 40
+
+
+async def test_a_new_epoch_is_answered_by_a_full_replay_jittered_and_at_most_every_10_s(
+    desk: Desk,
+) -> None:
+    await desk.until(130.0)
+    desk.outcome(Outcome.SERVER_ERROR)
+    await desk.until(140.0)
+    desk.epoch = "e2"
+    desk.outcome(Outcome.SERVER_ERROR)
+    await desk.until(146.0)
+    replays = [moment for moment, report in desk.sent if report.replay]
+    assert len(replays) == 1
+    for number in range(3, 20):
+        desk.epoch = f"e{number}"
+        desk.outcome(Outcome.SERVER_ERROR)
+        await desk.until(desk.now + 2.0)
+    replays = [moment for moment, report in desk.sent if report.replay]
+    assert len(replays) >= 3
+    assert all(b - a >= 10.0 for a, b in pairwise(replays))
+
+
+async def test_the_last_report_says_goodbye_with_what_was_not_answered(desk: Desk) -> None:
+    await desk.until(130.0)
+    desk.outcome(Outcome.SUCCESS)
+    await desk.reporter.final()
+    assert desk.sent[-1][1].final
+    assert desk.requests() == 1
+
+
+async def test_a_goodbye_to_an_absent_operator_gives_up(desk: Desk) -> None:
+    desk.down = True
+    await desk.reporter.final()
+    assert desk.tries == 2
+
+
+async def test_the_running_task_wakes_for_an_urgent_report() -> None:
+    desk = Desk()
+    await desk.step()
+    task = asyncio.create_task(desk.reporter.run())
+    await asyncio.sleep(0)
+    attempt = desk.subject.begin(desk.now)
+    attempt.end(Outcome.SERVER_ERROR, desk.now)
+    desk.now += 0.3
+    desk.reporter.urgent(0.0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    task.cancel()
+    assert [report.full for _, report in desk.sent] == [True, False]
+
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def intake(handler: Handler, token: Path | None = None) -> OperatorIntake:
+    return OperatorIntake("http://op:8080/", token, transport=httpx.MockTransport(handler))
+
+
+async def test_a_report_is_posted_with_the_token_of_the_moment(tmp_path: Path) -> None:
+    token, seen = tmp_path / "token", []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append((str(request.url), request.headers.get("authorization")))
+        return httpx.Response(200, content=encode(Answer(epoch="e")))
+
+    desk = intake(answer, token)
+    await desk.deliver(b"{}")
+    for text in ("one", "two"):
+        token.write_text(f"{text}\n")
+        await desk.deliver(b"{}")
+    await desk.close()
+    url = "http://op:8080/v1/outcomes"
+    assert seen == [(url, None), (url, "Bearer one"), (url, "Bearer two")]
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (httpx.Response(401, text="no"), "does not accept the report token"),
+        (httpx.Response(503, text="not\nthe leader"), "answered 503: not the leader"),
+        (httpx.Response(200, text="<html>"), "the answer of http://op:8080/v1/outcomes is none"),
+    ],
+)
+async def test_what_is_no_answer_is_said_in_one_line(response: httpx.Response, said: str) -> None:
+    desk = intake(lambda _request: response)
+    with pytest.raises(Undelivered, match=said) as refused:
+        await desk.deliver(b"{}")
+    await desk.close()
+    assert "\n" not in str(refused.value)
