@@ -270,6 +270,8 @@ class Exchange:
             asked = answer.retry_after
             seconds = None if asked is None else retry_after_seconds(asked, wall_time=time.time())
             self._choice.candidate.rest(self._gateway.clock(), seconds)
+        elif verdict is Outcome.MODEL_MISSING:
+            self._choice.candidate.lacks(self._gateway.clock(), self.call.endpoint)
         self._fail(verdict, f"HTTP {answer.status}", passable=True)
 
     def _consider_stream(self, upstream: UpstreamConnection, watcher: Watcher) -> None:
