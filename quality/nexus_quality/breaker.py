@@ -64,7 +64,10 @@ NO_ROW = Row()
 
 
 class Breaker:
-    """The state of one breaker. Times are on the proxy's clock; `k` is its own exclusion count."""
+    """The state of one breaker. Times are on the proxy's clock; `k` is its own exclusion count.
+
+    `quiet`: a success has nothing to end here, the hot path's shortcut.
+    """
 
     __slots__ = (
         "calm_since",
@@ -76,6 +79,7 @@ class Breaker:
         "policy",
         "probe_in_flight",
         "probe_successes",
+        "quiet",
         "recovered",
         "row",
         "shared",
@@ -100,11 +104,12 @@ class Breaker:
         self.probe_in_flight = False
         self.spent = False
         self.orphan = False
+        self.quiet = True
 
-    @property
-    def quiet(self) -> bool:
-        """True if a success has nothing to end: the hot path's shortcut."""
-        return self.state is BreakerState.CLOSED and self.row.length == 0
+    def start(self, state: BreakerState) -> None:
+        """The state of a process that begins (L22)."""
+        self.state = state
+        self.quiet = state is BreakerState.CLOSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,5 +328,6 @@ def apply(breaker: Breaker, event: Event, facts: Facts) -> Transition | None:
             if transition.to is not None:
                 breaker.state = transition.to
                 breaker.changed_at = facts.now
+            breaker.quiet = breaker.state is BreakerState.CLOSED and not breaker.row.length
             return transition
     return None

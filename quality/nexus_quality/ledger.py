@@ -111,16 +111,22 @@ class Ledger:
         growth: list[Growth] = []
         refused: dict[Refusal, None] = {}
         for cell in report.cells:
-            if (taken := life.cells.get(cell.key)) is not None and taken[1].same_numbers(cell):
+            key = cell.key
+            known_cell = life.cells.get(key)
+            if known_cell is not None and known_cell[1].same_numbers(cell):
                 continue
-            refusal = _refusal(cell, life, now, backends)
+            refusal = _refusal(cell, known_cell, life, now, backends)
             if refusal is not None:
                 refused[refusal] = None
                 continue
-            replayed = report.replay or self._before_us(life, cell)
-            grown = self._merge(reporter, life, cell, now)
-            if grown is not None:
-                growth.append(Growth(cell.key, grown, replayed))
+            taken = known_cell or _placed(life, key)
+            if taken[0] < _FAMILIES[key.family].oldest(now):
+                continue
+            # What is first heard of a bucket that began before us was counted by another process.
+            earlier = known_cell is None and _began(life, key) < self.started
+            life.cells[key] = taken
+            grown = _merge(reporter, life, key, cell, taken, now)
+            growth.append(Growth(key, grown, report.replay or earlier))
         pulsed = _take_pulses(life, report, backends)
         touched = frozenset(g.cell.uid for g in growth) | pulsed
         for uid in touched:
@@ -134,36 +140,6 @@ class Ledger:
             life = reporter.incarnations[report.incarnation] = Incarnation(offset, now)
         life.offset, life.heard = min(life.offset, offset), now
         return life
-
-    def _before_us(self, life: Incarnation, cell: Cell) -> bool:
-        """True of what is first heard of a bucket that began before this ledger did."""
-        return cell.key not in life.cells and cell.bucket * cell.family + life.offset < self.started
-
-    def _merge(
-        self, reporter: Reporter, life: Incarnation, cell: Cell, now: float
-    ) -> Counts | None:
-        family = _FAMILIES[cell.family]
-        taken = life.cells.get(cell.key)
-        if taken is None:
-            # The middle of the bucket decides, so that a small change of offset moves nothing.
-            middle = (cell.bucket + 0.5) * family + life.offset
-            taken = (int(middle // family), Counts())
-        bucket, so_far = taken
-        if bucket < family.oldest(now):
-            return None
-        life.cells[cell.key] = taken
-        growth = so_far.grow_to(cell)
-        if growth.empty:
-            return None
-        series = reporter.series.setdefault(cell.uid, {}).setdefault(cell.model, Series())
-        series.windows[family].add(bucket, cell.generation, growth)
-        if growth.errors and family is Family.TEN_SECONDS:
-            ended = min(now, (cell.bucket + 1) * family + life.offset)
-            series.last_failure = max(series.last_failure or 0.0, ended)
-        elif growth.errors:
-            began = cell.bucket * family + life.offset
-            series.last_failure = max(series.last_failure or 0.0, began)
-        return growth
 
     def expire(self, now: float) -> None:
         """Forget what left the windows, and reporters silent for longer than they reach."""
@@ -193,6 +169,41 @@ class Ledger:
                     del life.cells[cell]
 
 
+def _began(life: Incarnation, key: CellKey) -> float:
+    return key.bucket * key.family + life.offset
+
+
+def _placed(life: Incarnation, key: CellKey) -> tuple[int, Counts]:
+    """The bucket on our clock of a cell not seen before."""
+    # The middle of the bucket decides, so that a small change of offset moves nothing.
+    middle = _began(life, key) + key.family / 2
+    return int(middle // key.family), Counts()
+
+
+def _merge(
+    reporter: Reporter,
+    life: Incarnation,
+    key: CellKey,
+    cell: Cell,
+    taken: tuple[int, Counts],
+    now: float,
+) -> Counts:
+    bucket, so_far = taken
+    growth = so_far.grow_to(cell)
+    models = reporter.series.setdefault(key.uid, {})
+    series = models.get(key.model)
+    if series is None:
+        series = models[key.model] = Series()
+    series.windows[_FAMILIES[key.family]].add(bucket, key.generation, growth)
+    if growth.errors:
+        began = _began(life, key)
+        # A fine bucket says when it failed, a coarse one only that it did since its begin.
+        fine = key.family == Family.TEN_SECONDS
+        failed = min(now, began + key.family) if fine else began
+        series.last_failure = max(series.last_failure or 0.0, failed)
+    return growth
+
+
 def _take_pulses(life: Incarnation, report: Report, known: frozenset[str]) -> frozenset[str]:
     """Put the report's pulses in the place of those before, unless it was overtaken."""
     if report.now_ms < life.told_ms:
@@ -213,7 +224,13 @@ def _expire_cells(life: Incarnation, now: float) -> None:
         del life.cells[key]
 
 
-def _refusal(cell: Cell, life: Incarnation, now: float, known: frozenset[str]) -> Refusal | None:
+def _refusal(
+    cell: Cell,
+    taken: tuple[int, Counts] | None,
+    life: Incarnation,
+    now: float,
+    known: frozenset[str],
+) -> Refusal | None:
     if cell.uid not in known:
         return Refusal(uid=cell.uid, reason="unknown backend")
     if cell.family not in _FAMILIES:
@@ -222,7 +239,6 @@ def _refusal(cell: Cell, life: Incarnation, now: float, known: frozenset[str]) -
         return Refusal(uid=cell.uid, reason="a bucket in the future")
     if not cell.valid:
         return Refusal(uid=cell.uid, reason="numbers that cannot be")
-    taken = life.cells.get(cell.key)
     if taken is not None and taken[1].runs_backwards(cell):
         return Refusal(uid=cell.uid, reason="a number that runs backwards")
     return None

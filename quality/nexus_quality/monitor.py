@@ -37,16 +37,21 @@ _FIRST_SIGHT = {
 
 
 class BackendMonitor:
-    """One backend as this proxy sees it: its own breaker, and its models as subjects."""
+    """One backend as this proxy sees it: its own breaker, and its models as subjects.
+
+    `generation` tags the attempts that begin now. `hurried_until`: successes travel as fast as
+    failures, because the backend is not Active, was so for less than 60 s, or is suspect.
+    """
 
     __slots__ = (
         "active_since",
         "breaker",
         "fingerprint",
+        "generation",
+        "hurried_until",
         "monitor",
         "open_attempts",
         "subjects",
-        "suspect",
         "uid",
     )
 
@@ -57,7 +62,8 @@ class BackendMonitor:
         self.subjects: dict[str, Subject] = {}
         self.open_attempts: set[object] = set()
         self.active_since = float("-inf")
-        self.suspect = False
+        self.generation = 0
+        self.hurried_until = float("-inf")
 
     def breakers(self) -> Iterator[Breaker]:
         """The backend's own breaker, then those of its models."""
@@ -65,13 +71,11 @@ class BackendMonitor:
         for subject in self.subjects.values():
             yield subject.breaker
 
-    def hurried(self, now: float) -> bool:
-        """True while successes travel as fast as failures: not Active, young, or suspect."""
-        return (
-            self.suspect
-            or self.breaker.shared.state is not SubjectState.ACTIVE
-            or now - self.active_since < YOUNG_SECONDS
-        )
+    def hurry(self, *, suspect: bool) -> None:
+        """Set the pace of successes by what is known now."""
+        active = self.breaker.shared.state is SubjectState.ACTIVE
+        calm = active and not suspect
+        self.hurried_until = self.active_since + YOUNG_SECONDS if calm else float("inf")
 
 
 class Monitor:
@@ -134,8 +138,9 @@ class Monitor:
         breaker = backend.breaker
         before = breaker.shared.state
         breaker.shared, breaker.generation = shared, shared.generation
+        backend.generation = max(0, shared.generation)
         if first:
-            breaker.state = _FIRST_SIGHT[shared.state]
+            breaker.start(_FIRST_SIGHT[shared.state])
             breaker.recovered = shared.recovered
         elif newer:
             apply(breaker, _NEWER[shared.state], facts)
@@ -144,6 +149,8 @@ class Monitor:
             if SubjectState.ACTIVE in (before, shared.state) and before is not shared.state:
                 for subject in backend.subjects.values():
                     apply(subject.breaker, Event.BACKEND_TURNED, facts)
+        if first or newer:
+            backend.hurry(suspect=False)
 
     def forget(self, uid: str) -> None:
         """Drop a backend that no longer exists."""
@@ -247,7 +254,7 @@ class Monitor:
         return Pulse(
             uid=backend.uid,
             model=model,
-            generation=max(0, backend.breaker.generation),
+            generation=backend.generation,
             in_flight=in_flight,
             row=row.length,
             row_began_ms=int(self.recorder.elapsed(row.began) * 1000) if row.length else 0,
@@ -267,7 +274,7 @@ class Monitor:
             self._replaying = False
         for uid in {cell.uid for cell in report.cells}:
             if (backend := self._backends.get(uid)) is not None:
-                backend.suspect = uid in answer.suspects
+                backend.hurry(suspect=uid in answer.suspects)
         if self._epoch and answer.epoch != self._epoch and not report.replay:
             self._replaying = True
         self._epoch = answer.epoch

@@ -23,7 +23,9 @@ class OutcomeClass(enum.Enum):
 
 
 class Outcome(enum.Enum):
-    """Every way an attempt can end."""
+    """Every way an attempt can end; `effect` is its row of OUTCOMES."""
+
+    effect: Effect
 
     SUCCESS = "success"
     SERVER_ERROR = "server_error"
@@ -70,6 +72,9 @@ OUTCOMES: Mapping[Outcome, Effect] = MappingProxyType(
         Outcome.CREDENTIALS_REFUSED: Effect(OutcomeClass.CREDENTIALS),
     }
 )
+
+for _outcome, _effect in OUTCOMES.items():
+    _outcome.effect = _effect
 
 
 def of_status(status: int, *, retry_after: bool, own_key: bool) -> Outcome:

@@ -32,21 +32,32 @@ class Slot:
         yield self.minute
         yield self.hour
 
-    def request(self, *, error: bool, connect: bool, cost_nano_usd: int) -> None:
-        """Count a success or a failure."""
-        for cell in (self.ten, self.minute, self.hour):
+    def success(self, cost_nano_usd: int) -> None:
+        """Count a success."""
+        ten, minute, hour = self.ten, self.minute, self.hour
+        ten.requests += 1
+        minute.requests += 1
+        hour.requests += 1
+        if cost_nano_usd:
+            self._cost(cost_nano_usd)
+
+    def failure(self, cost_nano_usd: int, *, connect: bool) -> None:
+        """Count a failure."""
+        for cell in self:
             cell.requests += 1
-            if error:
-                cell.errors += 1
-                if connect:
-                    cell.connect_errors += 1
-            if cost_nano_usd:
-                cell.cost_nano_usd += cost_nano_usd
+            cell.errors += 1
+            cell.connect_errors += connect
+        if cost_nano_usd:
+            self._cost(cost_nano_usd)
+
+    def _cost(self, cost_nano_usd: int) -> None:
+        for cell in self:
+            cell.cost_nano_usd += cost_nano_usd
 
     def ttft(self, milliseconds: float) -> None:
         """Count a time to first token; only the minute family keeps the sketch."""
         whole = round(milliseconds)
-        for cell in (self.ten, self.minute, self.hour):
+        for cell in self:
             cell.ttft_count += 1
             cell.ttft_ms_sum += whole
         index = bin_of(milliseconds)
@@ -55,7 +66,7 @@ class Slot:
 
     def count(self, name: str) -> None:
         """Count one of the rarer things: throttled, eligible, probes, probe_…"""
-        for cell in (self.ten, self.minute, self.hour):
+        for cell in self:
             setattr(cell, name, getattr(cell, name) + 1)
 
 

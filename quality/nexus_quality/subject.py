@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nexus_api.backend import SubjectState
 from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, apply
 from nexus_quality.counts import Counts
-from nexus_quality.outcome import OUTCOMES, Outcome, OutcomeClass
+from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.window import Family
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _BY_STATE = {
     BreakerState.OPEN: Standing.OUT,
     BreakerState.FOLLOW_EXCLUDED: Standing.OUT,
 }
+_SUCCESS, _FAILURE = OutcomeClass.SUCCESS, OutcomeClass.FAILURE
 _WORST_FIRST = (Standing.OUT, Standing.PROBING, Standing.SLOW_START, Standing.ADMITTED)
 
 
@@ -103,7 +104,7 @@ class Subject:
 
     def kept_out(self, now: float) -> None:
         """Count a request for which only the verdict kept this candidate out."""
-        self.series.slot(now, max(0, self.backend.breaker.generation)).count("eligible")
+        self.series.slot(now, self.backend.generation).count("eligible")
         if self.backend.breaker.shared.state is not SubjectState.ACTIVE:
             self.monitor.hurry(now, seconds=PACE_SECONDS)
 
@@ -209,7 +210,7 @@ class Subject:
         if not row.length:
             elapsed = self.monitor.recorder.elapsed(now)
             # What a backend did before its last transition is not held against it.
-            generation = max(0, self.backend.breaker.generation)
+            generation = self.backend.generation
             hours = [subject._hour(elapsed, generation) for subject in subjects]
             # The failure itself is counted by now, and is not "before the row".
             requests = sum(hour.requests for hour in hours) - 1
@@ -249,7 +250,7 @@ class Attempt:
         self.subject = subject
         self.began = now
         self.sent_at = now
-        self.generation = max(0, subject.backend.breaker.generation)
+        self.generation = subject.backend.generation
         self.probe, self.last_resort = probe, last_resort
         self.known = False
         self.ttft: float | None = None
@@ -273,19 +274,19 @@ class Attempt:
         except KeyError:
             raise RuntimeError("an attempt ended twice") from None
         subject.in_flight -= 1
-        effect = OUTCOMES[outcome]
-        if effect.outcome_class is OutcomeClass.SUCCESS:
+        effect = outcome.effect
+        if effect.outcome_class is _SUCCESS:
             slot = subject.series.slot(now, self.generation)
-            slot.request(error=False, connect=False, cost_nano_usd=cost_nano_usd)
+            slot.success(cost_nano_usd)
             if self.ttft is not None:
                 slot.ttft(self.ttft * 1000)
             if not self.known:
                 subject.succeeded(self, now)
-            if subject.backend.hurried(now):
+            if now < subject.backend.hurried_until:
                 subject.monitor.hurry(now, seconds=PACE_SECONDS)
-        elif effect.outcome_class is OutcomeClass.FAILURE:
+        elif effect.outcome_class is _FAILURE:
             slot = subject.series.slot(now, self.generation)
-            slot.request(error=True, connect=effect.connect, cost_nano_usd=cost_nano_usd)
+            slot.failure(cost_nano_usd, connect=effect.connect)
             self._failed(now, connect=effect.connect)
         else:
             self._undecided(now, throttled=effect.throttled)
