@@ -25,7 +25,6 @@ from nexus_operator.settings import Settings
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = (1.0, 2.0, 5.0, 15.0)
-EXIT_SECONDS = 20.0
 
 
 class Endless:
@@ -52,7 +51,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = f"{GROUP}/finalizer"
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.process.ultimate_exiting_timeout = EXIT_SECONDS
+    # It would SIGKILL the process some time after a watch failed, though we started another.
+    settings.process.ultimate_exiting_timeout = None
     return settings
 
 
@@ -102,7 +102,8 @@ async def one_life(context: Context) -> None:
         await kopf.run_tasks(tasks, ignored=existing)
     except Exception as error:
         if context.failure is None and not context.stop_flag.is_set():
-            log.exception("the watch ended: %s", error)
+            log.error("the watch ended: %s", " ".join(str(error).split()) or repr(error))
+            log.debug("in full", exc_info=error)
         await context.stop()
 
 

@@ -20,9 +20,10 @@ QUIET = {
     "httpcore": "WARNING",
     "aiohttp.access": "WARNING",
     "asyncio": "WARNING",
-    # Their warnings accompany every ordinary stop.
-    "kopf.activities": "ERROR",
-    "kopf._core.reactor.running": "ERROR",
+    # Their warnings accompany every ordinary stop, their errors come up to us and are said there.
+    "kopf.activities": "CRITICAL",
+    "kopf._core.reactor.running": "CRITICAL",
+    "kopf._core.reactor.orchestration": "CRITICAL",
 }
 REPEAT_SECONDS = 60.0
 REMEMBERED = 1000

@@ -383,4 +383,11 @@ def test_what_is_missing_is_named_and_waited_for(bare_plane: ControlPlane, tmp_p
         bare_plane.start_apiserver()
         cluster.backend("a")
         cluster.status("llmb", "a", lambda status: status["state"] == "Active")
+
+        bare_plane.run_kubectl("delete", "crd", "llmbackends.nexus.dev", check=True)
+        eventually(lambda: "(llmbackends.nexus.dev)" in operator.readiness()[1])
+        bare_plane.apply_crds()
+        operator.ready()
+        cluster.backend("b")
+        cluster.status("llmb", "b", lambda status: status["state"] == "Active")
         assert operator.stop() == 0

@@ -10,10 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
-from nexus_api import LLMBackendStatus
 from nexus_api.meta import API_VERSION
 from nexus_devtools.schemas import assert_valid_status
 from nexus_operator.app import operate
@@ -241,15 +239,13 @@ async def test_a_conflict_is_read_again_and_written(cluster: Any) -> None:
     async with running(cluster) as operator:
         await operator.backend("a")
         await operator.status("a", lambda status: status["state"])
-        shelf = operator.context.registry.backends
-        known = shelf.named("shop", "a")
-        assert known is not None
-        stale = msgspec.structs.replace(known.metadata, resource_version="0")
-        shelf.put(msgspec.structs.replace(known, metadata=stale, status=LLMBackendStatus()))
-        operator.context.evaluator.touch(known.metadata.uid)
-        await eventually(lambda: operator.conflicts() == 1)
+        refusals = [409]
+        operator.cluster.refuse = lambda path: (
+            refusals.pop() if refusals and path.endswith("/a/status") else None
+        )
         await operator.change("llmbackends", "a", suspend=True)
         await operator.status("a", lambda status: status["state"] == "Suspended")
+        assert operator.conflicts() == 1
 
 
 async def test_a_deletion_that_no_watch_reported_is_noticed(cluster: Any) -> None:
