@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 
 import httpx
@@ -67,8 +68,7 @@ class Prober:
         latency_ms: int | None = None
         models: tuple[DiscoveredModel, ...] | None = None
         try:
-            response = await self._get(backend, resolve.health_path(backend.spec))
-            latency_ms = max(1, round(response.elapsed.total_seconds() * 1000))
+            response, latency_ms = await self._get(backend, resolve.health_path(backend.spec))
             ok, reason, message = _judged(response)
             if ok and backend.spec.models is None:
                 models = await self._discover(backend, response)
@@ -91,24 +91,28 @@ class Prober:
     ) -> tuple[DiscoveredModel, ...]:
         path = resolve.models_path(backend.spec)
         if answered.request.url.path != path:
-            answered = await self._get(backend, path)
+            answered, _ = await self._get(backend, path)
         if answered.status_code != httpx.codes.OK:
             raise ValueError(f"the model list answered {answered.status_code}: write models[]")
         return parse_models(answered.content)
 
-    async def _get(self, backend: LLMBackend, path: str) -> httpx.Response:
+    async def _get(self, backend: LLMBackend, path: str) -> tuple[httpx.Response, int]:
+        """The answer, and how many milliseconds it took, set-up left out."""
         live = self._backend_of(backend.metadata.uid)
         origin = live.origin if live else None
         headers: dict[str, str] = {}
         if live and live.credentials.header_line:
             name, _, value = live.credentials.header_line.decode("ascii").partition(":")
             headers[name] = value.strip()
-        return await self._client(origin.tls if origin else None).get(
+        client = self._client(origin.tls if origin else None)
+        began = time.monotonic()
+        response = await client.get(
             resolve.endpoint(backend.spec).origin + path,
             headers=headers,
             timeout=float(backend.spec.health_check.timeout_seconds),
             extensions={"sni_hostname": origin.server_name} if origin and origin.tls else {},
         )
+        return response, max(1, round((time.monotonic() - began) * 1000))
 
     def _client(self, context: ssl.SSLContext | None) -> httpx.AsyncClient:
         client = self._clients.get(context)

@@ -1,0 +1,322 @@
+"""The standalone mode: files in, the engine in process, verdicts out, without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from nexus_api import ConditionStatus, LLMBackend
+from nexus_proxy.control import Control
+from nexus_proxy.manifests import InvalidManifests, load
+from nexus_proxy.prober import Prober
+from nexus_proxy.routing.live import LiveBackends
+from nexus_proxy.routing.router import Router
+from nexus_proxy.settings import Settings
+from nexus_proxy.standalone import StandaloneSource
+from nexus_quality.health import Health
+from nexus_quality.monitor import Monitor
+from nexus_quality.outcome import Outcome
+from nexus_quality.report import encode
+from nexus_quality.subject import Standing
+
+Manifests = Callable[..., Path]
+
+BACKEND = """
+    apiVersion: nexus.dev/v1alpha1
+    kind: LLMBackend
+    metadata: {name: b, creationTimestamp: 2026-01-01T00:00:00Z}
+    spec: {url: "http://b:1", models: [{name: m}]}
+"""
+SECRET = """
+    apiVersion: v1
+    kind: Secret
+    metadata: {name: s}
+    data: {one: b25l}
+    stringData: {two: "2"}
+    ---
+    apiVersion: v1
+    kind: ConfigMap
+    metadata: {name: not-ours}
+"""
+
+
+def test_a_folder_gives_objects_and_secrets_and_passes_over_the_rest(manifests: Manifests) -> None:
+    found = load(manifests(a=BACKEND, b=SECRET))
+    (backend,) = found.objects.backends
+    assert (backend.metadata.namespace, backend.metadata.name) == ("default", "b")
+    assert 0 < len(backend.metadata.uid) <= 64
+    assert backend.metadata.creation_timestamp == "2026-01-01T00:00:00Z"
+    assert found.secrets == {"s": {"one": "one", "two": "2"}}
+
+
+def test_the_uid_follows_namespace_and_name_alone(manifests: Manifests) -> None:
+    folder = manifests(a=BACKEND)
+    before = load(folder).objects.backends[0].metadata.uid
+    manifests(a=BACKEND.replace("http://b:1", "http://c:1"))
+    assert load(folder).objects.backends[0].metadata.uid == before
+    manifests(a=BACKEND.replace("name: b,", "name: b, namespace: other,"))
+    assert load(folder).objects.backends[0].metadata.uid != before
+
+
+def test_a_namespace_flag_keeps_the_others_out(manifests: Manifests) -> None:
+    folder = manifests(a=BACKEND, b=BACKEND.replace("name: b,", "name: b, namespace: other,"))
+    assert len(load(folder).objects.backends) == 2
+    (kept,) = load(folder, namespace="other").objects.backends
+    assert kept.metadata.namespace == "other"
+
+
+def test_lists_and_json_files_count_too(manifests: Manifests, tmp_path: Path) -> None:
+    folder = manifests()
+    item = '{"apiVersion":"nexus.dev/v1alpha1","kind":"LLMBackend","metadata":{"name":"%s"},'
+    item += '"spec":{"url":"http://b:1"}}'
+    items = ",".join(item % name for name in ("x", "y"))
+    (folder / "list.json").write_text(f'{{"kind":"List","items":[{items}]}}')
+    assert len(load(folder).objects.backends) == 2
+
+
+BAD = [
+    ("a: [1,", "bad.yaml: while parsing"),
+    (BACKEND.replace("http://b:1", "ftp://b"), "bad.yaml: LLMBackend b: spec.url"),
+    (BACKEND.replace("models:", "priority: high, models:"), "spec.priority"),
+    (BACKEND.replace("v1alpha1", "v9"), "apiVersion: write nexus.dev/v1alpha1"),
+    (f"{BACKEND}    ---{BACKEND}", "LLMBackend b is defined twice"),
+    (SECRET.replace("b25l", '"%%%"'), "Secret s: data.one is not base64 text"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD)
+def test_a_file_that_cannot_be_used_is_named_in_one_line(
+    manifests: Manifests, text: str, said: str
+) -> None:
+    with pytest.raises(InvalidManifests) as refused:
+        load(manifests(bad=text))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+class Bench:
+    """A standalone source wired to monitor and router, with a clock of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 5000.0
+        settings = Settings(manifests=folder)
+        self.source = StandaloneSource(settings, {}, clock=lambda: self.now)
+        self.router = Router(random=lambda: 0.5)
+        self.monitor = Monitor(
+            incarnation="ab" * 16,
+            started=self.now,
+            random=lambda: 0.0,
+            on_change=self.router.invalidate,
+            on_urgent=lambda _seconds: None,
+        )
+        live = LiveBackends(
+            subject=self.monitor.subject,
+            secrets=self.source.secrets,
+            journal=self.router.journal,
+        )
+        control = Control(
+            monitor=self.monitor, router=self.router, live=live, shared=self.source.shared
+        )
+        self.source.bind(control, self.monitor, lambda objects: control.apply(objects, self.now))
+        self.source._reapply()
+
+    @property
+    def candidate(self) -> Any:
+        (found,) = self.router.table.candidates["m"]
+        return found
+
+    @property
+    def standing(self) -> Standing:
+        standing: Standing = self.candidate.subject.standing
+        return standing
+
+    async def report(self) -> None:
+        report = self.monitor.report(self.now, full=True)
+        assert report is not None
+        self.monitor.acknowledged(report, await self.source.deliver(encode(report)), self.now)
+
+    def outcomes(self, outcome: Outcome, count: int, **how: Any) -> None:
+        for _ in range(count):
+            self.now += 0.2
+            attempt = self.candidate.subject.begin(self.now, **how)
+            attempt.sent(self.now)
+            attempt.end(outcome, self.now + 0.1)
+
+    def tick(self, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            self.now += 1.0
+            self.monitor.tick(self.now)
+            self.source.tick(self.now)
+
+
+@pytest.fixture
+def bench(manifests: Manifests) -> Bench:
+    return Bench(manifests(a=BACKEND))
+
+
+async def test_a_backend_goes_out_and_comes_back_through_probation(bench: Bench) -> None:
+    bench.outcomes(Outcome.SUCCESS, 5)
+    await bench.report()
+    assert bench.standing is Standing.ADMITTED
+    bench.outcomes(Outcome.SERVER_ERROR, 30)
+    await bench.report()
+    assert bench.standing is Standing.OUT
+    uid = bench.candidate.subject.uid
+    assert bench.source.engine.verdict(uid).state == "Excluded"
+    bench.candidate.subject.kept_out(bench.now)
+    await bench.report()
+    bench.tick(32)
+    assert bench.standing is Standing.PROBING
+    for _ in range(2):
+        bench.outcomes(Outcome.SUCCESS, 1, probe=True)
+        await bench.report()
+    assert bench.source.engine.verdict(uid).state == "Active"
+    assert bench.standing is Standing.SLOW_START
+    bench.tick(31)
+    assert bench.standing is Standing.ADMITTED
+
+
+async def test_the_figures_are_those_of_the_seeds_metrics(bench: Bench) -> None:
+    bench.outcomes(Outcome.SUCCESS, 3)
+    bench.outcomes(Outcome.SERVER_ERROR, 1)
+    attempt = bench.candidate.subject.begin(bench.now)
+    attempt.sent(bench.now)
+    attempt.content(bench.now + 0.4)
+    attempt.end(Outcome.SUCCESS, bench.now + 0.9)
+    await bench.report()
+    samples = {
+        (sample.name, sample.labels.get("le")): sample.value
+        for metric in bench.source.metrics()
+        for sample in metric.samples
+        if sample.labels["agent_id"] == "default/b"
+    }
+    assert samples["nexus_agent_error_rate", None] == 0.2
+    assert samples["nexus_agent_success_rate_24h", None] == 0.8
+    assert samples["nexus_agent_ttft_seconds_count", None] == 1
+    assert samples["nexus_agent_ttft_seconds_bucket", "0.25"] == 0
+    assert samples["nexus_agent_ttft_seconds_bucket", "0.5"] == 1
+    quality = bench.source.quality_of(bench.candidate.subject.uid)
+    assert quality is not None
+    assert (quality.error_rate_1h, quality.avg_ttft_milliseconds) == ("20%", 400)
+
+
+def test_a_backend_without_traffic_has_no_figures(bench: Bench) -> None:
+    assert bench.source.quality_of(bench.candidate.subject.uid) is None
+    assert not [s for metric in bench.source.metrics() for s in metric.samples]
+
+
+def touch(path: Path) -> None:
+    later = path.stat().st_mtime + 5
+    os.utime(path, (later, later))
+
+
+def test_changed_files_are_picked_up_and_bad_ones_leave_the_last_good_state(
+    bench: Bench, manifests: Manifests, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.source._prober = None
+    folder = manifests(a=BACKEND.replace("spec: {", "spec: {priority: 3, "))
+    bench.source.look()
+    assert bench.candidate.traits.priority == 3
+    manifests(a="kind: [")
+    touch(folder / "a.yaml")
+    bench.source.look()
+    assert bench.candidate.traits.priority == 3
+    assert "the last good state stays in force" in caplog.text
+    (folder / "a.yaml").unlink()
+    bench.source.look()
+    assert not bench.router.table.backends
+    assert bench.source.engine.backends() == []
+
+
+def test_an_edited_url_is_a_new_backend_to_the_verdict(bench: Bench, manifests: Manifests) -> None:
+    bench.source._prober = None
+    bench.outcomes(Outcome.SERVER_ERROR, 9)
+    assert bench.standing is Standing.OUT
+    manifests(a=BACKEND.replace("http://b:1", "http://c:1"))
+    bench.source.look()
+    assert bench.standing is Standing.ADMITTED
+
+
+def backend_of(manifests: Manifests, text: str = BACKEND) -> LLMBackend:
+    return load(manifests(a=text)).objects.backends[0]
+
+
+UNLISTED = BACKEND.replace(", models: [{name: m}]", ", type: vllm")
+LISTING = {"data": [{"id": "x", "max_model_len": 4096}, {"id": "y"}]}
+
+
+async def test_a_probe_asks_the_health_path_and_discovers_the_models(manifests: Manifests) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json=LISTING)
+
+    prober = probing(answer)
+    health, models = await prober.probe(backend_of(manifests, UNLISTED), Health())
+    await prober.close()
+    assert asked == ["/health", "/v1/models"]
+    assert (health.status, health.reason) == ("True", "ProbeSucceeded")
+    assert health.latency_ms
+    assert models is not None
+    assert [(m.name, m.context_length) for m in models] == [("x", 4096), ("y", None)]
+
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def probing(answer: Handler) -> Prober:
+    return Prober(
+        backend_of=lambda _uid: None,
+        random=lambda: 0.5,
+        transport=httpx.MockTransport(answer),
+    )
+
+
+ANSWERS = [
+    (httpx.Response(200), "True", "ProbeSucceeded"),
+    (httpx.Response(401), "True", "AliveUnauthenticated"),
+    (httpx.Response(503), "False", "ProbeFailed"),
+    (httpx.ConnectError("connection refused"), "False", "ProbeFailed"),
+]
+
+
+@pytest.mark.parametrize(("answered", "status", "reason"), ANSWERS)
+async def test_three_probes_decide_what_a_backend_is(
+    manifests: Manifests, answered: Any, status: str, reason: str
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if isinstance(answered, Exception):
+            raise answered
+        return httpx.Response(answered.status_code)
+
+    prober, health = probing(answer), Health()
+    for _ in range(3):
+        health, _models = await prober.probe(backend_of(manifests), health)
+    await prober.close()
+    assert (health.status, health.reason) == (status, reason)
+
+
+async def test_a_model_list_that_is_none_fails_the_probe(manifests: Manifests) -> None:
+    prober = probing(lambda _request: httpx.Response(200, text="<html>"))
+    health, models = await prober.probe(backend_of(manifests, UNLISTED), Health())
+    await prober.close()
+    assert (health.failures, models) == (1, None)
+
+
+def test_failed_probes_take_a_backend_out_unless_traffic_succeeds(bench: Bench) -> None:
+    uid = bench.candidate.subject.uid
+    failed = Health(status=ConditionStatus.FALSE, reason="ProbeFailed", message="refused")
+    bench.source._probed(uid, failed, None)
+    assert bench.candidate.traits.unhealthy is not None
+    bench.outcomes(Outcome.SUCCESS, 1)
+    bench.source._probed(uid, failed, None)
+    assert bench.candidate.traits.unhealthy is None
+    bench.now += 200.0
+    bench.source._probed(uid, failed, None)
+    assert bench.candidate.traits.unhealthy is not None
