@@ -45,7 +45,7 @@ class FakeCluster(kmock.KubernetesEmulator):
     grants: set[tuple[str, str]] = attrs.field(factory=set, init=False)
     reviews: list[str] = attrs.field(factory=list, init=False)
     refuse: Callable[[str], int | None] = attrs.field(default=lambda path: None, init=False)
-    missing: set[str] = attrs.field(factory=set, init=False)
+    watches: int = attrs.field(default=0, init=False)
     _versions: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
     _head: int = attrs.field(default=0, init=False)
 
@@ -74,6 +74,7 @@ class FakeCluster(kmock.KubernetesEmulator):
         if path.endswith("/events"):
             self.events.append(request.data)
             return self._answer(201, request.data)
+        self.watches += request.action == action.WATCH
         if request.resource is not None and request.action == action.CREATE:
             self._complete(request)
         elif request.resource is not None and request.action == action.UPDATE and request.name:

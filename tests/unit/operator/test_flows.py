@@ -119,10 +119,13 @@ async def running(
     handler.tokens["good"] = POD
     contexts: list[Context] = []
     credentials = Credentials(server=url, origin="test", namespace="shop")
+    watches = handler.watches
     task = asyncio.create_task(
         operate(settings, find_credentials=lambda: credentials, started=contexts.append)
     )
     await eventually(lambda: contexts and contexts[0].problem is None)
+    # Stopped before its watches run, kopf waits 5 s for what it had only begun to ask.
+    await eventually(lambda: handler.watches == watches + 3)
     async with httpx.AsyncClient(base_url=url) as api:
         try:
             yield Running(handler, api, contexts[0])
