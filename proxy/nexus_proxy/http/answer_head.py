@@ -8,6 +8,8 @@ and the client's HTTP version.
 from __future__ import annotations
 
 import enum
+import time
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -25,10 +27,14 @@ BODILESS = frozenset((204, 304))
 
 class Answer:
     """A backend's answer up to its body; `lines` are the header lines to pass on, `retry_after` the
-    header's value, `encoded` the content coding (`b""`: none).
+    header's value, `encoded` the content coding (`b""`: none), `length` the Content-Length. A
+    settled head may stand for many that are equal but for their length, which travels beside it.
+
+    `plain`: a success that is no stream and not encoded, so that its body speaks for itself.
     """
 
     __slots__ = (
+        "_rendered",
         "chunked",
         "encoded",
         "event_stream",
@@ -36,6 +42,7 @@ class Answer:
         "lines",
         "malformed",
         "named",
+        "plain",
         "retry_after",
         "status",
     )
@@ -47,23 +54,52 @@ class Answer:
         self.chunked = False
         self.event_stream = False
         self.encoded = b""
+        self.plain = False
         self.retry_after: bytes | None = None
         self.named: frozenset[bytes] | None = None
         self.malformed = False
+        self._rendered: tuple[Choice, bytes, bytes] | None = None
+
+    def settle(self, status: int, lines: bytes) -> None:
+        """All headers are there."""
+        self.status = status
+        self.lines = lines if self.named is None else without(lines, self.named)
+        self.plain = status == 200 and not self.event_stream and not self.encoded
 
     @property
     def until_eof(self) -> bool:
         """No length and no chunks: the body ends with the connection."""
         return not self.chunked and self.length is None and self.status not in BODILESS
 
+    def rendered(self, choice: Choice) -> bytes:
+        """The head for a client, up to what depends on the client."""
+        own = choice.candidate.backend.answer_headers
+        known = self._rendered
+        if known is not None and known[0] is choice and known[1] is own:
+            return known[2]
+        status = self.status
+        head = b"".join(
+            (
+                STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status,
+                self.lines,
+                own,
+                b"X-Nexus-Route-Reason: %b\r\n" % header_text(choice.reason),
+                b""
+                if choice.fallback_model is None
+                else b"X-Nexus-Fallback-Model: %b\r\n" % header_text(choice.fallback_model),
+            )
+        )
+        self._rendered = (choice, own, head)
+        return head
+
 
 class Framing(enum.Enum):
     """How the client learns where the body ends."""
 
-    NONE = b""
-    LENGTH = b"content-length: "
-    CHUNKED = b"transfer-encoding: chunked\r\n"
-    CLOSE = b"connection: close\r\n"
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
 
 
 def framing_of(answer: Answer, *, http10: bool) -> Framing:
@@ -76,43 +112,17 @@ def framing_of(answer: Answer, *, http10: bool) -> Framing:
 
 
 def client_head(
-    answer: Answer, choice: Choice, *, retries: int, framing: Framing, close: bool
+    answer: Answer, choice: Choice, length: bytes, *, retries: int, framing: Framing, close: bool
 ) -> bytes:
     """The head for the client, with its last empty line."""
-    status = answer.status
-    parts = [
-        STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status,
-        answer.lines,
-        choice.candidate.backend.answer_headers,
-        _reason_line(choice.reason),
-    ]
-    if retries:
-        parts.append(b"X-Nexus-Retries: %d\r\n" % retries)
-    if choice.fallback_model is not None:
-        parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % header_text(choice.fallback_model))
+    head = answer.rendered(choice)
     if framing is Framing.LENGTH:
-        parts.append(b"content-length: %b\r\n" % (answer.length or b"0"))
+        head += b"content-length: %b\r\n" % length
     elif framing is Framing.CHUNKED:
-        parts.append(framing.value)
-    parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
-    return b"".join(parts)
-
-
-_reason_lines: dict[str, bytes] = {}
-
-
-def _reason_line(reason: str) -> bytes:
-    line = _reason_lines.get(reason)
-    if line is None:
-        line = b"X-Nexus-Route-Reason: %b\r\n" % header_text(reason)
-        if len(_reason_lines) < 256:
-            _reason_lines[reason] = line
-    return line
-
-
-def finish_lines(answer: Answer, lines: bytes) -> None:
-    """Store the header lines, without those that `Connection` named."""
-    answer.lines = lines if answer.named is None else without(lines, answer.named)
+        head += b"transfer-encoding: chunked\r\n"
+    if retries:
+        head += b"X-Nexus-Retries: %d\r\n" % retries
+    return head + (b"connection: close\r\n\r\n" if close else b"\r\n")
 
 
 def _length(answer: Answer, value: bytes) -> bool:
@@ -163,12 +173,14 @@ ANSWER_ROLES: Roles[Answer] = Roles(
 )
 
 
-def retry_after_seconds(value: bytes, *, wall_time: float) -> float | None:
+def retry_after_seconds(
+    value: bytes, *, wall_time: Callable[[], float] = time.time
+) -> float | None:
     """Seconds to wait by a `Retry-After` value, a number or an HTTP date; None if unreadable."""
     text = value.decode("latin-1")
     if text.isdecimal():
         return float(text[:9])
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - wall_time)
+        return max(0.0, parsedate_to_datetime(text).timestamp() - wall_time())
     except (ValueError, OverflowError):
         return None

@@ -23,7 +23,7 @@ class Delivery:
 
     __slots__ = ("_chunked", "_client", "_watcher", "close", "status")
 
-    def __init__(self, client: ClientConnection, watcher: Watcher | None) -> None:
+    def __init__(self, client: ClientConnection, watcher: Watcher | None = None) -> None:
         self._client = client
         self._watcher = watcher
         self._chunked = False
@@ -31,7 +31,14 @@ class Delivery:
         self.status = 0
 
     def begin(
-        self, answer: Answer, choice: Choice, data: bytes, *, retries: int, end: bool
+        self,
+        answer: Answer,
+        choice: Choice,
+        length: bytes,
+        data: bytes,
+        *,
+        retries: int = 0,
+        end: bool,
     ) -> None:
         """Send the head, with what there is of the body; `end`: that is all of it."""
         client = self._client
@@ -39,12 +46,10 @@ class Delivery:
         self._chunked = framing is Framing.CHUNKED
         self.close = framing is Framing.CLOSE or client.closes_after_answer()
         self.status = answer.status
-        head = client_head(answer, choice, retries=retries, framing=framing, close=self.close)
-        if self._chunked:
-            head += _chunk(data, end=end)
-        elif data:
-            head += data
-        client.write(head)
+        head = client_head(
+            answer, choice, length, retries=retries, framing=framing, close=self.close
+        )
+        client.write(head + _chunk(data, end=end) if self._chunked else head + data)
 
     def more(self, data: bytes, *, end: bool) -> None:
         """Send the next body bytes."""

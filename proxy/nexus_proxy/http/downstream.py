@@ -63,7 +63,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._queue: deque[Request] = deque()
+        self._queue: deque[tuple[Request, bytes]] = deque()
         self._reader = RequestReader(self._queue, max_body=gateway.max_body_bytes)
         self._pending: list[bytes] = []  # read ahead, not parsed
         self._pending_bytes = 0
@@ -188,7 +188,7 @@ class ClientConnection(asyncio.Protocol):
         self._pumping = True
         while self._serving is None and not self._closing and not self.paused:
             if self._queue:
-                self._serve(self._queue.popleft())
+                self._serve(*self._queue.popleft())
             elif self._pending:
                 self._read(self._read_ahead())
             else:
@@ -205,36 +205,32 @@ class ClientConnection(asyncio.Protocol):
         self._pending_bytes = 0
         return data
 
-    def _serve(self, request: Request) -> None:
+    def _serve(self, request: Request, body: bytes) -> None:
         self._serving = request
         self.http10 = request.http10
+        endpoint = request.endpoint
         if request.refusal is not None:
             self._refuse(*request.refusal)
             return
-        path, _, _ = request.url.partition(b"?")
-        endpoint = ENDPOINTS.get(path)
-        if endpoint is None or request.method != b"POST":
-            self._answer_locally(request, path)
+        if endpoint is None:
+            self._answer_locally(request)
             return
         try:
             call = analyze(
-                endpoint,
-                request.body,
-                flexible=request.flexible,
-                high_priority=request.high_priority,
+                endpoint, body, flexible=request.flexible, high_priority=request.high_priority
             )
         except BadRequest as bad:
             self._gateway.counters.request(endpoint.value, 400)
             self._bad_request(bad)
             return
-        request.body = b""  # the call has it
         gateway = self._gateway
         self._exchange = exchange = Exchange(gateway, self, request, call)
         gateway.exchanges.add(exchange)
         exchange.start(gateway.clock())
 
-    def _answer_locally(self, request: Request, path: bytes) -> None:
+    def _answer_locally(self, request: Request) -> None:
         close = self.closes_after_answer()
+        path = request.path
         if path == MODELS_PATH and request.method == b"GET":
             answer = json_answer(200, self._gateway.router.models(), close=close)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nexus_proxy.http.heads import Role, Roles, dropped, named_by_connection, without
+from nexus_proxy.routing.request import ENDPOINTS, Endpoint
 
 if TYPE_CHECKING:
     from nexus_proxy.routing.candidate import Credentials
@@ -19,16 +20,17 @@ CREDENTIAL_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-
 
 
 class Request:
-    """A request in the making, and then made.
+    """A request's head in the making, and then made; its body travels beside it.
 
-    `lines` are the header lines to forward; `length` the declared body length in bytes (None:
-    chunked or none). `refusal` is `(status, message)` once it is clear that it cannot be served.
+    `lines` are the header lines to forward, `length` the declared body length in bytes (None:
+    chunked or none), `endpoint` what a POST to its path asks for. `refusal` is `(status, message)`
+    once it is clear that it cannot be served. A settled head may stand for many equal requests.
     """
 
     __slots__ = (
         "accept_encoding",
-        "body",
         "credentials",
+        "endpoint",
         "expects",
         "flexible",
         "high_priority",
@@ -39,18 +41,18 @@ class Request:
         "lines",
         "method",
         "named",
+        "path",
         "refusal",
-        "size",
         "upgrades",
         "url",
     )
 
     def __init__(self) -> None:
         self.url = b""
+        self.path = b""
         self.method = b"POST"
+        self.endpoint: Endpoint | None = None
         self.lines = b""
-        self.body = b""
-        self.size = 0
         self.length: int | None = None
         self.hosts = 0
         self.http10 = False
@@ -63,6 +65,18 @@ class Request:
         self.credentials: tuple[tuple[bytes, bytes], ...] = ()
         self.named: frozenset[bytes] | None = None
         self.refusal: tuple[int, str] | None = None
+
+    def settle(self, *, upgrade: bool) -> None:
+        """All headers are there: what is asked for, and whether it can be."""
+        self.path = self.url.partition(b"?")[0]
+        if self.method == b"POST":
+            self.endpoint = ENDPOINTS.get(self.path)
+        if self.hosts != 1 and (self.hosts or not self.http10):
+            self.refusal = (400, "exactly one Host header is needed")
+        if self.method == b"CONNECT":
+            self.refusal = (400, "CONNECT is not supported here: this is no forward proxy")
+        elif upgrade:
+            self.refusal = (400, "Upgrade is not supported here: send plain HTTP/1.1 requests")
 
 
 def upstream_head(

@@ -11,6 +11,7 @@ from collections import deque
 import httptools
 
 from nexus_proxy.http.heads import without
+from nexus_proxy.http.known import KnownHead
 from nexus_proxy.http.request_head import REQUEST_ROLES, Request
 from nexus_proxy.routing.request import ENDPOINTS
 
@@ -22,7 +23,7 @@ _DISCARDED = Request()  # where trailers leave their marks
 
 
 class RequestReader:
-    """Reads one connection; `reading`: a request has begun and is not complete."""
+    """Reads one connection; the queue gets each request's head with its body."""
 
     __slots__ = (
         "_body",
@@ -30,22 +31,28 @@ class RequestReader:
         "_first",
         "_head_bytes",
         "_headed",
+        "_known",
         "_lines",
         "_max_body",
+        "_missing",
         "_parser",
         "_queue",
         "_request",
+        "_size",
         "_stopped",
     )
 
-    def __init__(self, queue: deque[Request], *, max_body: int) -> None:
+    def __init__(self, queue: deque[tuple[Request, bytes]], *, max_body: int) -> None:
         self._queue = queue
         self._max_body = max_body
         self._parser = httptools.HttpRequestParser(self)
-        self._request: Request | None = None
+        self._known: KnownHead[Request] = KnownHead()
+        self._missing = 0  # bytes of the body that a known head announced
+        self._request: Request | None = None  # the one llhttp is reading
         self._building = _DISCARDED
         self._lines: list[bytes] = []
         self._body: list[bytes] = []
+        self._size = 0
         self._headed = False
         self._head_bytes = 0
         self._first = b""  # the read that began the request
@@ -53,7 +60,8 @@ class RequestReader:
 
     @property
     def reading(self) -> bool:
-        return self._request is not None
+        """A request has begun and is not complete."""
+        return self._request is not None or self._missing > 0
 
     def expects_continue(self) -> bool:
         """The client waits for `100 Continue` before it sends the body; True once per request."""
@@ -61,12 +69,59 @@ class RequestReader:
         if request is None or not self._headed or not request.expects:
             return False
         request.expects = False
-        return request.size == 0
+        return self._size == 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; complete requests go into the queue."""
-        if self._stopped:
-            return
+        if self._request is None:
+            if self._missing:
+                data = self._more_of_known(data)
+            if data and not self._stopped:
+                data = self._known_request(data)
+        if data and not self._stopped:
+            self._parse(data)
+
+    def discard(self) -> None:
+        """The connection is gone: break the reference cycle with the parser."""
+        self._stopped = True
+        self._request = None
+        self._missing = 0
+        del self._parser
+        self._queue.clear()
+
+    # Known heads: llhttp stands at the end of a message all the while
+
+    def _known_request(self, data: bytes) -> bytes:
+        """Take a request with the known head from the beginning of `data`; what is left."""
+        known = self._known
+        start = known.match(data)
+        if not start or known.length > self._max_body:
+            return data
+        end = start + known.length
+        if len(data) == end:
+            self._queue.append((known.meaning, data[start:]))
+            return b""
+        if len(data) < end:
+            self._missing = end - len(data)
+            self._body = [data[start:]]
+            return b""
+        self._queue.append((known.meaning, data[start:end]))
+        return data[end:]
+
+    def _more_of_known(self, data: bytes) -> bytes:
+        missing = self._missing
+        self._body.append(data[:missing])
+        if len(data) < missing:
+            self._missing = missing - len(data)
+            return b""
+        self._missing = 0
+        self._queue.append((self._known.meaning, b"".join(self._body)))
+        self._body = []
+        return data[missing:]
+
+    # All others
+
+    def _parse(self, data: bytes) -> None:
         begun = self._request
         if begun is None:
             self._first = data
@@ -88,15 +143,8 @@ class RequestReader:
                 self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
         elif request.refusal is not None:
             self._refuse(*request.refusal)
-        elif request.size > self._max_body:
+        elif self._size > self._max_body:
             self._refuse(*self._too_large())
-
-    def discard(self) -> None:
-        """The connection is gone: break the reference cycle with the parser."""
-        self._stopped = True
-        self._request = None
-        del self._parser
-        self._queue.clear()
 
     def _refuse(self, status: int, message: str) -> None:
         request = self._request or Request()
@@ -105,7 +153,7 @@ class RequestReader:
         self._request = None
         self._stopped = True
         self._body = []
-        self._queue.append(request)
+        self._queue.append((request, b""))
 
     def _too_large(self) -> tuple[int, str]:
         megabytes = self._max_body // (1024 * 1024)
@@ -116,6 +164,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         self._request = self._building = Request()
         self._lines = []
+        self._size = 0
         self._headed = False
 
     def on_url(self, url: bytes) -> None:
@@ -133,17 +182,17 @@ class RequestReader:
         lines = b"".join(self._lines)
         request.lines = lines if request.named is None else without(lines, request.named)
         common = _COMMON_LINES.get(request.url)
-        if common is None or not self._first.startswith(common):
+        usual = common is not None and self._first.startswith(common)
+        if not usual:
             self._read_request_line(request)
         request.keep_alive = not request.http10 and self._parser.should_keep_alive()
-        if request.hosts != 1 and (request.hosts or not request.http10):
-            request.refusal = (400, "exactly one Host header is needed")
+        request.settle(upgrade=request.upgrades and self._parser.should_upgrade())
         if request.length is not None and request.length > self._max_body:
             request.refusal = self._too_large()
-        if request.upgrades and self._parser.should_upgrade():
-            request.refusal = (400, "Upgrade is not supported here: send plain HTTP/1.1 requests")
         if request.refusal is not None:
             request.keep_alive = False
+        elif usual and request.keep_alive and not request.expects:
+            self._known.learn(self._first, request)
 
     def _read_request_line(self, request: Request) -> None:
         request.method = self._parser.get_method()
@@ -151,14 +200,11 @@ class RequestReader:
         request.http10 = version == "1.0"
         if version not in ("1.0", "1.1"):
             request.refusal = (505, f"HTTP/{version} is not spoken here: use HTTP/1.1")
-        elif request.method == b"CONNECT":
-            request.refusal = (400, "CONNECT is not supported here: this is no forward proxy")
 
     def on_body(self, data: bytes) -> None:
-        request = self._request
-        if request is not None:
-            request.size += len(data)
-            if request.size <= self._max_body:
+        if self._request is not None:
+            self._size += len(data)
+            if self._size <= self._max_body:
                 self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -166,9 +212,7 @@ class RequestReader:
         if request is None:
             return
         body = self._body
-        if body:
-            request.body = body[0] if len(body) == 1 else b"".join(body)
-            self._body = []
+        self._body = []
         self._request = None
         self._first = b""
-        self._queue.append(request)
+        self._queue.append((request, body[0] if len(body) == 1 else b"".join(body)))

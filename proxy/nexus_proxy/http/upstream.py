@@ -1,8 +1,9 @@
 """One connection to a backend: writes a request, reads its answer, knows when it may be used again.
 
-Promises one call of `Exchange.received` per read, with body bytes that llhttp accepted and nothing
-from beyond the message's end; and exactly one `Exchange.lost` if the connection dies before that
-end. What an answer means is the exchange's matter.
+Promises one call of `Exchange.received` (or `Exchange.answered`, for an answer that came whole) per
+read, with body bytes that llhttp accepted and nothing from beyond the message's end; and exactly
+one `Exchange.lost` if the connection dies before that end. What an answer means is the exchange's
+matter.
 """
 
 from __future__ import annotations
@@ -12,35 +13,42 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from nexus_proxy.http.answer_head import ANSWER_ROLES, Answer, finish_lines
+from nexus_proxy.http.answer_head import ANSWER_ROLES, BODILESS, Answer
+from nexus_proxy.http.known import KnownHead
 
 if TYPE_CHECKING:
     from nexus_proxy.http.exchange import Exchange
     from nexus_proxy.http.pool import Pool
 
 MAX_HEAD_BYTES = 256 * 1024
+_ONE_WRITE_BYTES = 16 * 1024  # below it, copying is cheaper than a second buffer
 
 _DISCARDED = Answer()  # where trailers leave their marks
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """`answer` is complete once `headed`; `body` holds what came with the current read."""
+    """`answer` is the head once `headed`, `length` its Content-Length; `answered`: a byte of it
+    came; `complete`: the message has ended.
+    """
 
     __slots__ = (
+        "_body",
         "_building",
+        "_first",
         "_head_bytes",
+        "_known",
         "_lines",
         "_parser",
+        "_paused",
+        "_reusable",
         "answer",
         "answered",
-        "body",
         "complete",
         "exchange",
         "headed",
         "idle_since",
-        "paused",
+        "length",
         "pool",
-        "reusable",
         "transport",
         "used",
     )
@@ -52,52 +60,46 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.used = 0
         self.idle_since = 0.0
-        self.paused = False
-        self.reusable = True
+        self._paused = False
+        self._reusable = True
+        self._known: KnownHead[Answer] = KnownHead()
         self._parser = httptools.HttpResponseParser(self)
         self._lines: list[bytes] = []
-        self._building = _DISCARDED
-        self._reset()
-
-    def _reset(self) -> None:
-        self.answer = _DISCARDED
-        self.body: list[bytes] = []
-        self.answered = False  # a byte of the answer came
-        self.headed = False
-        self.complete = False
+        self._building = self.answer = _DISCARDED
+        self._body: list[bytes] = []
+        self._first = b""
         self._head_bytes = 0
+        self.length = b""
+        self.answered = self.headed = self.complete = False
 
     def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
         """Begin the exchange: head and body in one write."""
         self.exchange = exchange
         self.used += 1
-        if len(body) < 16384:
+        if len(body) < _ONE_WRITE_BYTES:
             self.transport.write(head + body)
         else:
             self.transport.writelines((head, body))
 
     def take(self) -> bytes:
         """The body bytes of this read, once."""
-        body = self.body
-        if len(body) == 1:
-            data = body[0]
-            body.clear()
-            return data
+        body = self._body
         if not body:
             return b""
-        self.body = []
-        return b"".join(body)
+        self._body = []
+        return body[0] if len(body) == 1 else b"".join(body)
 
     def release(self) -> None:
         """The answer is complete and taken: back to the pool if both sides allow it."""
         self.exchange = None
         # An answer that overtook its request leaves request bytes behind: not a place for the next.
-        if self.reusable and not self.transport.get_write_buffer_size():
-            self._reset()
-            self.resume()
-            self.pool.put(self)
-        else:
+        if not self._reusable or self.transport.get_write_buffer_size():
             self.transport.abort()
+            return
+        self.answered = self.headed = self.complete = False
+        if self._paused:
+            self.resume()
+        self.pool.put(self)
 
     def abort(self) -> None:
         """Nobody wants the rest: the backend is told at once."""
@@ -106,14 +108,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading: the client does not keep up."""
-        if not self.paused and not self.transport.is_closing():
-            self.paused = True
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read again, if reading was paused."""
-        if self.paused:
-            self.paused = False
+        if self._paused:
+            self._paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
 
@@ -128,21 +130,38 @@ class UpstreamConnection(asyncio.Protocol):
             self.pool.drop(self)  # bytes nobody asked for: the next answer could not be trusted
             self.transport.abort()
             return
-        self.answered = True
+        if not self.answered:
+            self.answered = True
+            known = self._known
+            start = known.match(data)
+            if start and len(data) == start + known.length:
+                self.headed = self.complete = True
+                self.answer = known.meaning
+                self.length = known.digits
+                exchange.answered(self, data[start:])
+                return
+            self._first = data
+            self._head_bytes = 0
+        self._parse(exchange, data)
+
+    def _parse(self, exchange: Exchange, data: bytes) -> None:
+        whole = not self.headed
         malformed = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             malformed = True
-            self.reusable = False
-        if not self.headed and not malformed:
+            self._reusable = False
+        if not self.headed:
             self._head_bytes += len(data)
-            malformed = self._head_bytes > MAX_HEAD_BYTES
-        if self.headed:
-            if self.answer.malformed:
-                malformed = True
-            else:
-                exchange.received(self)
+            malformed = malformed or self._head_bytes > MAX_HEAD_BYTES
+        elif self.answer.malformed:
+            malformed = True
+            self.complete = False
+        elif whole and self.complete:
+            exchange.answered(self, self.take())
+        else:
+            exchange.received(self)
         if malformed and self.exchange is exchange and not self.complete:
             self.abort()
             exchange.lost(self, malformed=True)
@@ -152,11 +171,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
-        self.reusable = False
+        self._reusable = False
         if exchange is None:
             self.pool.drop(self)
-            return
-        if exc is None and self.headed and self.answer.until_eof:
+        elif exc is None and self.headed and self.answer.until_eof:
             self.complete = True
             self.exchange = exchange
             exchange.received(self)
@@ -170,7 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self.complete:
-            self.reusable = False  # a second answer to one request
+            self._reusable = False  # a second answer to one request
         self._building = Answer()
         self._lines = []
 
@@ -184,18 +202,24 @@ class UpstreamConnection(asyncio.Protocol):
             return
         status = self._parser.get_status_code()
         if status < 200:
+            self._first = b""
             return  # an interim answer; the next message is another try at the real one
         self.answer = answer = self._building
-        answer.status = status
-        finish_lines(answer, b"".join(self._lines))
         self._building = _DISCARDED
+        answer.settle(status, b"".join(self._lines))
         self.headed = True
+        length = answer.length
+        if length is not None:
+            self.length = length
+            if self._parser.should_keep_alive() and status not in BODILESS:
+                self._known.learn(self._first, answer)
+        self._first = b""
 
     def on_body(self, data: bytes) -> None:
         if not self.complete:
-            self.body.append(data)
+            self._body.append(data)
 
     def on_message_complete(self) -> None:
         if self.headed and not self.complete:
             self.complete = True
-            self.reusable = self._parser.should_keep_alive() and not self.answer.until_eof
+            self._reusable = self._parser.should_keep_alive() and not self.answer.until_eof

@@ -161,7 +161,7 @@ RETRY_AFTER = {
 
 @pytest.mark.parametrize("value", RETRY_AFTER)
 def test_retry_after_is_seconds_or_a_date(value: bytes) -> None:
-    assert retry_after_seconds(value, wall_time=1000.0) == RETRY_AFTER[value]
+    assert retry_after_seconds(value, wall_time=lambda: 1000.0) == RETRY_AFTER[value]
 
 
 def test_envelopes_have_the_shape_openai_clients_raise_from() -> None:

@@ -1,0 +1,253 @@
+"""One answer as it comes in, read by read: held until it is worth a commit, then passed on.
+
+Promises that nothing is committed to the client before the answer is known to be the one, and that
+how an answer is split into reads changes nothing about what it is taken for.
+
+What is held, and for how long: a failing status and a JSON answer until they are complete, a stream
+until its first event; at most `HOLD_BYTES`, and about `HOLD_SECONDS` from the first byte held.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nexus_proxy.http.delivery import Delivery
+from nexus_proxy.http.inspect import is_error_body
+from nexus_proxy.http.sse import Watcher
+from nexus_quality.outcome import Outcome, of_status
+
+if TYPE_CHECKING:
+    from nexus_proxy.http.answer_head import Answer
+    from nexus_proxy.http.exchange import Exchange
+    from nexus_proxy.http.upstream import UpstreamConnection
+
+HOLD_BYTES = 64 * 1024
+HOLD_SECONDS = 2.0
+
+
+class Incoming:
+    """The answer to one attempt; `alive`: something came since the last tick."""
+
+    __slots__ = (
+        "_delivery",
+        "_exchange",
+        "_first_byte",
+        "_held",
+        "_held_bytes",
+        "_hold_until",
+        "_verdict",
+        "_watcher",
+        "alive",
+    )
+
+    def __init__(self, exchange: Exchange, answer: Answer) -> None:
+        """Take the head of an answer."""
+        self._exchange = exchange
+        self._delivery: Delivery | None = None  # set: the answer is committed
+        self._watcher: Watcher | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._hold_until = 0.0  # 0: nothing is held against the clock
+        self._first_byte = 0.0
+        self.alive = False
+        backend = exchange.backend
+        self._verdict = of_status(
+            answer.status,
+            retry_after=answer.retry_after is not None,
+            own_key=bool(backend.credentials.header_line),
+        )
+        if self._verdict is not Outcome.SUCCESS:
+            self._hold_until = exchange.gateway.now + HOLD_SECONDS
+        elif answer.event_stream:
+            self._watcher = Watcher(opaque=bool(answer.encoded))
+            self._first_byte = exchange.gateway.clock()
+        elif exchange.call.stream:  # asked for a stream, got a whole answer: timed as one
+            exchange.deadline = exchange.began + backend.timeouts.response
+
+    @property
+    def committed(self) -> bool:
+        return self._delivery is not None
+
+    def received(self, upstream: UpstreamConnection, data: bytes) -> None:
+        """Take what a read brought."""
+        delivery = self._delivery
+        watcher = self._watcher
+        if delivery is not None:
+            self._forward(delivery, watcher, upstream, data)
+            return
+        if watcher is not None:
+            data = watcher.feed(data)
+            if upstream.complete:
+                data += watcher.finish()
+        if data:
+            self._held.append(data)
+            self._held_bytes += len(data)
+        if self._verdict is not Outcome.SUCCESS:
+            self._consider_failure(upstream)
+        elif watcher is not None:
+            self._consider_stream(upstream, watcher)
+        else:
+            self._consider_body(upstream)
+
+    # Before the commit
+
+    def _consider_failure(self, upstream: UpstreamConnection) -> None:
+        if self._verdict is Outcome.CLIENT_ERROR:
+            self._accept(upstream)
+        elif upstream.complete or self._held_bytes > HOLD_BYTES:
+            self._fail_by_status(upstream)
+
+    def _fail_by_status(self, upstream: UpstreamConnection) -> None:
+        why = f"HTTP {upstream.answer.status}"
+        self._exchange.fail(self._verdict, why, passable=self._body())
+
+    def _consider_stream(self, upstream: UpstreamConnection, watcher: Watcher) -> None:
+        if watcher.failed_first:
+            self._exchange.fail(Outcome.STREAM_ERROR, "an error event", passable=self._body())
+        elif watcher.seen or watcher.opaque or self._held_bytes > HOLD_BYTES:
+            self._accept(upstream)
+        elif upstream.complete:
+            self._exchange.fail(Outcome.CUT, "a stream without an event")
+        elif not self._hold_until and (self._held or watcher.waiting):
+            self._hold_until = self._exchange.gateway.now + HOLD_SECONDS
+
+    def _consider_body(self, upstream: UpstreamConnection) -> None:
+        if upstream.complete:
+            body = self._body()
+            if is_error_body(body, upstream.answer.encoded):
+                self._exchange.fail(Outcome.ERROR_BODY, "an error object", passable=body)
+            else:
+                self._accept(upstream)
+        elif self._held_bytes > HOLD_BYTES:
+            self._accept(upstream)
+        elif self._held and not self._hold_until:
+            self._hold_until = self._exchange.gateway.now + HOLD_SECONDS
+
+    def _body(self) -> bytes:
+        """What is held, in one piece."""
+        if len(self._held) != 1:
+            self._held = [b"".join(self._held)]
+        return self._held[0]
+
+    def _accept(self, upstream: UpstreamConnection) -> None:
+        self.commit(upstream, retries=len(self._exchange.call.tried))
+
+    def commit(self, upstream: UpstreamConnection, *, retries: int) -> None:
+        """This answer is the one: its head, and what was held of it, go to the client."""
+        exchange = self._exchange
+        client = exchange.client
+        watcher = self._watcher
+        body = self._body()
+        self._held = []
+        self._hold_until = 0.0
+        self._delivery = delivery = Delivery(client, watcher)
+        ends = upstream.complete and not _breaks_off(watcher)
+        delivery.begin(
+            upstream.answer, exchange.choice, upstream.length, body, retries=retries, end=ends
+        )
+        if watcher is not None:
+            exchange.gateway.counters.active_streams += 1
+            if watcher.content:
+                self._first_token()
+        if upstream.complete:
+            self._complete(delivery, ends=ends)
+        elif client.paused:
+            upstream.pause()
+
+    # From the commit on
+
+    def _forward(
+        self,
+        delivery: Delivery,
+        watcher: Watcher | None,
+        upstream: UpstreamConnection,
+        data: bytes,
+    ) -> None:
+        if watcher is not None:
+            self.alive = True
+            had_content = watcher.content
+            data = watcher.feed(data)
+            if not had_content and watcher.content:
+                self._first_token()
+        if not upstream.complete:
+            if data:
+                delivery.more(data, end=False)
+            return
+        if watcher is not None:
+            data += watcher.finish()
+        ends = not _breaks_off(watcher)
+        delivery.more(data, end=ends)
+        self._complete(delivery, ends=ends)
+
+    def _first_token(self) -> None:
+        exchange = self._exchange
+        now = exchange.gateway.clock()
+        exchange.first_token(now)
+        exchange.deadline = now + exchange.backend.timeouts.idle
+
+    def _complete(self, delivery: Delivery, *, ends: bool) -> None:
+        """The message has ended as HTTP sees it; `ends`: its stream as well."""
+        if not ends:
+            self.broken_off(Outcome.CUT, "ended without finishing")
+            return
+        exchange = self._exchange
+        watcher = self._watcher
+        failed = watcher is not None and watcher.failed
+        outcome = Outcome.STREAM_ERROR if failed else self._verdict
+        ended = exchange.end(outcome, exchange.gateway.clock())
+        if ended and watcher is not None and not failed:
+            exchange.backend.observe_latency((self._first_byte - exchange.began) * 1000.0)
+        self.forget()
+        exchange.finish(delivery)
+
+    def broken_off(self, outcome: Outcome, why: str) -> None:
+        """The backend will say no more, and had not said all."""
+        exchange = self._exchange
+        delivery = self._delivery
+        if delivery is None:
+            if self._verdict is not Outcome.SUCCESS:
+                outcome = self._verdict  # the head was there, and said enough
+            exchange.fail(outcome, why)
+            return
+        failed = self._watcher is not None and self._watcher.failed
+        exchange.end(Outcome.STREAM_ERROR if failed else outcome, exchange.gateway.clock())
+        self.forget()
+        if delivery.broken(f"backend {exchange.backend.name} broke the stream: {why}"):
+            exchange.finish(delivery)
+        else:
+            exchange.cut(delivery.status)
+
+    def forget(self) -> None:
+        """It is over, one way or another: leave the gauge of running streams."""
+        if self._delivery is not None and self._watcher is not None:
+            self._exchange.gateway.counters.active_streams -= 1
+
+    # Time
+
+    def check(self, now: float, upstream: UpstreamConnection | None) -> bool:
+        """Once a tick; True: something was done, look no further."""
+        exchange = self._exchange
+        if self.alive:
+            self.alive = False
+            if self._watcher is not None and self._watcher.content:
+                exchange.deadline = now + exchange.backend.timeouts.idle
+        if not self._hold_until or now < self._hold_until or upstream is None:
+            return False
+        self._hold_until = 0.0
+        if self._verdict is Outcome.SUCCESS:
+            self._accept(upstream)
+        else:
+            self._fail_by_status(upstream)
+        return True
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        if self.committed:
+            self.broken_off(Outcome.TIMEOUT, "fell silent")
+        else:
+            self._exchange.fail(Outcome.TIMEOUT, "no answer in time")
+
+
+def _breaks_off(watcher: Watcher | None) -> bool:
+    """A complete message whose stream is not: no sign of an end, and no error either."""
+    return watcher is not None and not (watcher.failed or watcher.ended_well())
