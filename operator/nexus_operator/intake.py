@@ -8,6 +8,7 @@ What the numbers mean is the engine's business; what follows from them the evalu
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -38,6 +39,7 @@ MALFORMED: Final = "Malformed"
 NOT_ALLOWED: Final = "NotAllowed"
 UNAVAILABLE: Final = "Unavailable"
 JSON = "application/json"
+NUMBER = re.compile(r"\d+")
 
 
 class Merge(Protocol):
@@ -103,7 +105,7 @@ class Intake:
             report = without(report, foreign)
         answer = self.merge(reporter, report)
         for refusal in answer.refused:
-            self.metrics.report_refusals.labels(refusal.reason.partition(":")[0]).inc()
+            self.metrics.report_refusals.labels(label(refusal.reason)).inc()
         answer = msgspec.structs.replace(answer, refused=answer.refused + refused)
         return web.Response(body=encode(answer), content_type=JSON)
 
@@ -128,6 +130,11 @@ class Intake:
             self.metrics.report_refusals.labels(reason).inc()
         body = {"error": message, "refused": refused}
         return web.Response(status=status, body=msgspec.json.encode(body), content_type=JSON)
+
+
+def label(reason: str) -> str:
+    """The reason without the numbers in it, which a reporter could choose as it likes."""
+    return NUMBER.sub("", reason).strip()
 
 
 def subjects(report: Report) -> set[str]:

@@ -194,6 +194,13 @@ async def test_what_the_engine_refuses_is_counted_and_answered(desk: Desk) -> No
     assert desk.refusals("unknown backend") == 1
 
 
+async def test_a_reporter_cannot_make_up_names_of_series(desk: Desk) -> None:
+    refusals = tuple(Refusal(uid="u", reason=f"unknown bucket family {n}") for n in range(9))
+    desk.answer[0] = Answer(epoch="e1", refused=refusals)
+    await desk.post(report("u-shop"))
+    assert desk.refusals("unknown bucket family") == 9
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"incarnation": "x", "nowMs": 1}'])
 async def test_what_is_no_report_is_refused_in_one_line(desk: Desk, body: bytes) -> None:
     status, answer = await desk.post(body)
