@@ -237,15 +237,17 @@ class Engine:
         verdict, policy = backend.verdict, backend.policy
         until = verdict.until
         heard = sum(part.complete for part in parts)
-        unheard = now - self.started < STARTING_SECONDS and heard < backend.expected
+        young = now - self.started < STARTING_SECONDS
+        unheard = young and heard < backend.expected
         eligible = _eligible(parts)
         return Facts(
             now=now,
             policy=policy,
             next_generation=verdict.generation + 1,
             firing=firing,
-            starting=unheard and len(parts) < policy.min_reporters,
+            young=young,
             unheard=unheard,
+            starting=unheard and len(parts) < policy.min_reporters,
             probes=_probes(parts),
             eligible_rate=sum(eligible.values()),
             eligible_reporters=tuple(name for name, rate in eligible.items() if rate > 0.0),

@@ -65,7 +65,8 @@ def fleet_row(case: Case) -> bool:
     """Failures in a row, summed over proxies too quiet to make one alone.
 
     The sum must reach the scaled number and the attempts the fleet makes in a second, and be at
-    least half of the attempts expected since the first of the failures. Rows are taken from the
+    least half of the attempts expected since the first of the failures, or known by now: where
+    successes are slow, those in flight say more than the usual rate. Rows are taken from the
     latest begin on: one that a success has ended is known here until its reporter's next report,
     and must not stretch the span of those that matter.
     """
@@ -80,7 +81,8 @@ def fleet_row(case: Case) -> bool:
             return False
         errors, requests = max(0, part.errors - row), max(0, part.requests - row)
         needed = policy.row_needed(errors=errors, requests=requests)
-        if row >= max(needed, case.all.usual) and 2 * row >= part.usual * span:
+        expected = max(part.usual * span, row + part.in_flight)
+        if row >= max(needed, case.all.usual) and 2 * row >= expected:
             return True
     return False
 

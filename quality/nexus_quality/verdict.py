@@ -63,19 +63,20 @@ class Probes:
 class Facts:
     """Everything a row may look at beside the verdict.
 
-    `next_generation`: what the backend's counter becomes with a transition. `unheard`: the operator
-    is new and has not heard all of the fleet yet; `starting`: not even a quorum of it. `late`:
-    `until` passed while nobody looked. `eligible_rate`: requests a second that only the verdict
-    keeps away, `eligible_reporters` who has them. `recent_successes`: under this generation since
-    `until`. `respecified`, `policy_edited`: what changed since the last step.
+    `next_generation`: what the backend's counter becomes with a transition. `young`: the operator
+    has just started; `unheard`: and has not heard all of the fleet yet; `starting`: and not even a
+    quorum of it. `late`: `until` passed while nobody looked. `eligible_rate`: requests a second
+    that only the verdict keeps away, `eligible_reporters` who has them. `recent_successes`: under
+    this generation since `until`. `respecified`, `policy_edited`: what changed since the last step.
     """
 
     now: float
     policy: Policy
     next_generation: int
     firing: Firing | None = None
-    starting: bool = False
+    young: bool = False
     unheard: bool = False
+    starting: bool = False
     probes: Probes = Probes()
     eligible_rate: float = 0.0
     eligible_reporters: tuple[str, ...] = ()
@@ -240,7 +241,7 @@ def _begin_probation(verdict: Verdict, facts: Facts) -> Verdict:
 
 
 def _seed_recovers(verdict: Verdict, facts: Facts) -> bool:
-    return not facts.policy.recovery_enabled and facts.firing is None and not facts.unheard
+    return not facts.policy.recovery_enabled and facts.firing is None and not facts.young
 
 
 def _return_at_once(verdict: Verdict, facts: Facts) -> Verdict:
