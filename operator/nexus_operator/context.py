@@ -25,6 +25,7 @@ from nexus_operator.kube import Kube
 from nexus_operator.metrics import Metrics
 from nexus_operator.observer import Observer
 from nexus_operator.planner import Planner
+from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.preflight import check, list_all, until
 from nexus_operator.probe import Doorbell
 from nexus_operator.prober import Prober
@@ -162,26 +163,42 @@ class Context:
         }
 
     def _assemble(self, credentials: Credentials) -> None:
-        clock, chance = Clock(), random.Random()
-        self.clock, self.registry = clock, Registry()
+        self.clock, self._chance = Clock(), random.Random().random
+        self.registry = Registry()
         self.kube = Kube(credentials, renew=self._load)
-        self.doorbell = Doorbell()
         self.metrics = Metrics(lambda: self.stats.readings())
-        self.engine = FleetEngine(epoch=secrets.token_hex(8), started=clock(), random=chance.random)
+        self.engine = FleetEngine(
+            epoch=secrets.token_hex(8), started=self.clock(), random=self._chance
+        )
+        self._assemble_prober()
+        self._assemble_writer()
+        self._assemble_judges()
+        self._assemble_server()
+
+    def _assemble_prober(self) -> None:
+        self.doorbell = Doorbell()
         self.prober = Prober(
             ring=self.doorbell.ring,
-            clock=clock,
-            random=chance.random,
+            clock=self.clock,
+            random=self._chance,
             turned=lambda uid: self.observer.turned(uid),
             metrics=self.metrics,
+        )
+
+    def _assemble_writer(self) -> None:
+        self.policies = PolicyPlans(
+            registry=self.registry,
+            engine=self.engine,
+            clock=self.clock,
+            mark=lambda key: self.writer.mark(key),
         )
         self.planner = Planner(
             registry=self.registry,
             engine=self.engine,
             prober=self.prober,
             metrics=self.metrics,
-            clock=clock,
-            mark=lambda key: self.writer.mark(key),
+            clock=self.clock,
+            policies=self.policies,
             gone=lambda key: self.observer.gone(key),
             fail=self.fail,
         )
@@ -189,15 +206,18 @@ class Context:
             kube=self.kube,
             planner=self.planner,
             metrics=self.metrics,
-            clock=clock,
-            random=chance.random,
+            clock=self.clock,
+            random=self._chance,
         )
+
+    def _assemble_judges(self) -> None:
         self.evaluator = Evaluator(
             registry=self.registry,
             engine=self.engine,
             planner=self.planner,
+            policies=self.policies,
             metrics=self.metrics,
-            clock=clock,
+            clock=self.clock,
             mark=self.writer.mark,
         )
         self.observer = Observer(
@@ -205,9 +225,10 @@ class Context:
             engine=self.engine,
             prober=self.prober,
             planner=self.planner,
+            policies=self.policies,
             writer=self.writer,
             metrics=self.metrics,
-            clock=clock,
+            clock=self.clock,
             touch=self.evaluator.touch,
         )
         self.rollcall = RollCall(
@@ -216,10 +237,12 @@ class Context:
             namespaces=self.namespaces,
             gone=self.observer.gone,
         )
+
+    def _assemble_server(self) -> None:
         self.stats = Stats(
             registry=self.registry,
             engine=self.engine,
-            clock=clock,
+            clock=self.clock,
             latency=lambda uid: self.prober.findings(uid).health.latency_ms,
         )
         self.server = Server(
@@ -228,7 +251,7 @@ class Context:
             metrics_page=self.metrics.page,
             stats_page=self.stats.page,
             intake=Intake(
-                identities=Identities(self.kube, clock),
+                identities=Identities(self.kube, self.clock),
                 namespace_of=self._namespace_of,
                 merge=self.evaluator.merge,
                 metrics=self.metrics,

@@ -16,6 +16,7 @@ from nexus_operator.engine import FleetEngine
 from nexus_operator.identity import Reporter
 from nexus_operator.metrics import Metrics
 from nexus_operator.planner import Planner
+from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.writer import Key
 from nexus_quality.engine import STARTING_SECONDS
@@ -34,6 +35,7 @@ class Evaluator:
         registry: Registry,
         engine: FleetEngine,
         planner: Planner,
+        policies: PolicyPlans,
         metrics: Metrics,
         clock: Callable[[], float],
         mark: Callable[[Key], None],
@@ -41,6 +43,7 @@ class Evaluator:
         self._registry = registry
         self._engine = engine
         self._planner = planner
+        self._policies = policies
         self._metrics = metrics
         self._clock = clock
         self._mark = mark
@@ -119,7 +122,7 @@ class Evaluator:
                 self._mark(Key(BACKEND_PLURAL, uid))
             await asyncio.sleep(0)
         for namespace in namespaces:
-            self._planner.mark_policies(namespace)
+            self._policies.mark(namespace)
         self._looked = {
             uid: t for uid, t in self._looked.items() if self._registry.backends.get(uid)
         }

@@ -25,6 +25,7 @@ from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY
 from nexus_operator.engine import FleetEngine
 from nexus_operator.metrics import Metrics
 from nexus_operator.planner import Planner
+from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.prober import Findings, Prober
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.writer import Key, Writer
@@ -51,6 +52,7 @@ class Observer:
         engine: FleetEngine,
         prober: Prober,
         planner: Planner,
+        policies: PolicyPlans,
         writer: Writer,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -60,6 +62,7 @@ class Observer:
         self._engine = engine
         self._prober = prober
         self._planner = planner
+        self._policies = policies
         self._writer = writer
         self._metrics = metrics
         self._clock = clock
@@ -85,7 +88,7 @@ class Observer:
         elif known is None or known.spec != thing.spec:
             self._policy_changed(thing.metadata.namespace)
         else:
-            self._planner.mark_policies(thing.metadata.namespace)
+            self._policies.mark(thing.metadata.namespace)
 
     def gone(self, key: Key) -> None:
         """An object is not there any more."""
@@ -101,7 +104,7 @@ class Observer:
         self._prober.forget(key.uid)
         self._planner.forget(key.uid)
         self._metrics.ttft.forget(full_name(thing.metadata))
-        self._planner.mark_policies(namespace)
+        self._policies.mark(namespace)
 
     def turned(self, uid: str) -> None:
         """The prober learned something about a backend."""
@@ -119,7 +122,7 @@ class Observer:
         self._planner.observed(backend)
         self._touch(uid)
         if known is None or known.metadata.labels != backend.metadata.labels:
-            self._planner.mark_policies(backend.metadata.namespace)
+            self._policies.mark(backend.metadata.namespace)
 
     def _upsert(self, backend: LLMBackend) -> None:
         metadata, spec = backend.metadata, backend.spec
@@ -136,7 +139,7 @@ class Observer:
         for backend in self._registry.backends.of(namespace):
             self._upsert(backend)
             self._touch(backend.metadata.uid)
-        self._planner.mark_policies(namespace)
+        self._policies.mark(namespace)
 
 
 def models_of(backend: LLMBackend, findings: Findings) -> tuple[str, ...] | None:

@@ -16,8 +16,6 @@ from msgspec.structs import replace as replace_struct
 from nexus_api import (
     LLMBackend,
     LLMBackendStatus,
-    QualityPolicy,
-    RoutingPolicy,
     SubjectState,
     decode_backend,
     decode_quality_policy,
@@ -28,15 +26,15 @@ from nexus_operator.engine import FleetEngine
 from nexus_operator.events import Note, overlay_notes
 from nexus_operator.material import Worth, worth
 from nexus_operator.metrics import Metrics
-from nexus_operator.policies import quality_status, routing_status
+from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.prober import Prober
 from nexus_operator.problems import Fatal, outranked
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.status import Knowledge, build_status, keep_what_was_published
 from nexus_operator.writer import Key, Plan
-from nexus_quality.assessment import Assessment, within_policy
+from nexus_quality.assessment import Assessment, WithinPolicy, within_policy
 from nexus_quality.engine import STARTING_SECONDS, Transition
-from nexus_quality.policy import policy_from_spec
+from nexus_quality.verdict import Verdict
 
 
 def transition_notes(transition: Transition) -> list[Note]:
@@ -56,7 +54,7 @@ class Draft:
 
 
 class Planner:
-    """Implements `writer.Planner`. `mark` is the writer's; `fail` ends the process."""
+    """Implements `writer.Planner`. `gone` is told of deleted objects; `fail` ends the process."""
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ class Planner:
         prober: Prober,
         metrics: Metrics,
         clock: Callable[[], float],
-        mark: Callable[[Key], None],
+        policies: PolicyPlans,
         gone: Callable[[Key], None],
         fail: Callable[[Fatal], None],
     ) -> None:
@@ -75,15 +73,15 @@ class Planner:
         self._prober = prober
         self._metrics = metrics
         self._clock = clock
-        self._mark = mark
+        self._policies = policies
         self._gone = gone
         self._fail = fail
         self._sent: dict[str, Transition] = {}
         self._written: dict[str, float] = {}
         self._plans: Mapping[str, Callable[[str], Plan | None]] = {
             BACKEND_PLURAL: self._backend_plan,
-            QUALITY_POLICY_PLURAL: self._quality_plan,
-            ROUTING_POLICY_PLURAL: self._routing_plan,
+            QUALITY_POLICY_PLURAL: policies.quality,
+            ROUTING_POLICY_PLURAL: policies.routing,
         }
 
     def plan(self, key: Key) -> Plan | None:
@@ -179,14 +177,7 @@ class Planner:
     ) -> Knowledge:
         uid, before = backend.metadata.uid, backend.status
         policy = self._registry.policy_in_force(backend)
-        verdict, within = assessment.verdict, assessment.within_policy
-        if transition is not None:
-            verdict = transition.after
-            thresholds = self._engine.policy(uid)
-            # A transition begins new windows: no rule can fire on them yet.
-            within = within_policy(
-                verdict, None, thresholds, traffic=assessment.traffic, starting=True
-            )
+        verdict, within = self._judgement(uid, transition, assessment)
         known = Knowledge(
             backend=backend,
             verdict=verdict,
@@ -207,6 +198,17 @@ class Planner:
             model_quality=found.model_quality(),
             models_omitted=found.models_omitted,
         )
+
+    def _judgement(
+        self, uid: str, transition: Transition | None, assessment: Assessment
+    ) -> tuple[Verdict, WithinPolicy]:
+        """The verdict to publish: with a transition, the one it leads to."""
+        if transition is None:
+            return assessment.verdict, assessment.within_policy
+        policy, traffic = self._engine.policy(uid), assessment.traffic
+        # A transition begins new windows: no rule can fire on them yet.
+        within = within_policy(transition.after, None, policy, traffic=traffic, starting=True)
+        return transition.after, within
 
     def _starting(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
         """Whether the proxies known from the status have not all been heard yet."""
@@ -229,7 +231,7 @@ class Planner:
             self._accept(uid, draft.transition)
             notes = transition_notes(draft.transition) + notes
         if before.status.state is not draft.status.state:
-            self.mark_policies(before.metadata.namespace)
+            self._policies.mark(before.metadata.namespace)
         return notes
 
     def _accept(self, uid: str, transition: Transition) -> None:
@@ -238,52 +240,3 @@ class Planner:
             return
         self._engine.accept(transition, self._clock())
         self._metrics.transitions.labels(transition.row, str(transition.after.state)).inc()
-
-    def mark_policies(self, namespace: str) -> None:
-        """Has the statuses of a namespace's policies looked at."""
-        for quality in self._registry.quality.of(namespace):
-            self._mark(Key(QUALITY_POLICY_PLURAL, quality.metadata.uid))
-        for routing in self._registry.routing.of(namespace):
-            self._mark(Key(ROUTING_POLICY_PLURAL, routing.metadata.uid))
-
-    def _quality_plan(self, uid: str) -> Plan | None:
-        policy = self._registry.quality.get(uid)
-        if policy is None:
-            return None
-        now, namespace = self._clock(), policy.metadata.namespace
-        thresholds = policy_from_spec(policy.spec)
-        status = quality_status(
-            policy,
-            backends=self._registry.backends.of(namespace),
-            policies=self._registry.quality.of(namespace),
-            excluded=lambda b: self._engine.verdict(b).state is not SubjectState.ACTIVE,
-            would_exclude=lambda b: self._engine.firing_under(b, thresholds, now) is not None,
-            now=now,
-        )
-        if status == policy.status:
-            return None
-
-        def accepted(stored: Mapping[str, Any]) -> list[Note]:
-            if uid in self._registry.quality.uids():
-                written: QualityPolicy = decode_quality_policy(stored)
-                self._registry.quality.put(replace_struct(written, status=status))
-            return []
-
-        return Plan(metadata=policy.metadata, status=status, accepted=accepted)
-
-    def _routing_plan(self, uid: str) -> Plan | None:
-        policy = self._registry.routing.get(uid)
-        if policy is None:
-            return None
-        rivals = self._registry.routing.of(policy.metadata.namespace)
-        status = routing_status(policy, policies=rivals, now=self._clock())
-        if status == policy.status:
-            return None
-
-        def accepted(stored: Mapping[str, Any]) -> list[Note]:
-            if uid in self._registry.routing.uids():
-                written: RoutingPolicy = decode_routing_policy(stored)
-                self._registry.routing.put(replace_struct(written, status=status))
-            return []
-
-        return Plan(metadata=policy.metadata, status=status, accepted=accepted)

@@ -6,7 +6,7 @@ is `nexus_quality.policy`'s to decide; nothing here watches, judges or writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -113,8 +113,3 @@ class Registry:
 def full_name(metadata: ObjectMeta) -> str:
     """`namespace/name`, the id of a backend in metrics, statistics and messages."""
     return f"{metadata.namespace}/{metadata.name}"
-
-
-def newest(versions: Iterable[str]) -> str:
-    """The latest of several resourceVersions, which are ordered numbers where they are numbers."""
-    return max(versions, key=lambda version: (version.isdecimal(), len(version), version))

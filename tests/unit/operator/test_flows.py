@@ -186,7 +186,7 @@ async def test_a_quiet_cluster_sees_no_further_writes(cluster: Any) -> None:
         writes = len(operator.cluster.patches)
         for uid in operator.context.engine.backends():
             operator.context.evaluator.touch(uid)
-        operator.context.planner.mark_policies("shop")
+        operator.context.policies.mark("shop")
         await eventually(lambda: operator.context.writer.idle)
         await asyncio.sleep(0.05)
         assert len(operator.cluster.patches) == writes
