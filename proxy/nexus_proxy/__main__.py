@@ -12,7 +12,6 @@ import uvloop
 from nexus_proxy.app import CannotListen, serve
 from nexus_proxy.kube.kubeconfig import ConfigError
 from nexus_proxy.logs import configure
-from nexus_proxy.manifests import InvalidManifests
 from nexus_proxy.settings import UsageError, parse
 
 OK, FAILED, WRONG_USAGE = 0, 1, 2
@@ -26,7 +25,7 @@ def main() -> int:
         settings = parse(sys.argv[1:], os.environ)
         configure(log_format=settings.log_format, level=settings.log_level)
         uvloop.run(serve(settings, os.environ, Path.home()))
-    except (UsageError, ConfigError, InvalidManifests) as error:
+    except (UsageError, ConfigError) as error:
         sys.stderr.write(f"nexus-proxy: {error}\n")
         return WRONG_USAGE
     except CannotListen as error:

@@ -38,7 +38,6 @@ from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.router import Router
 from nexus_proxy.settings import Address, Settings
 from nexus_proxy.source import Source
-from nexus_proxy.standalone import StandaloneSource
 from nexus_quality.monitor import Monitor
 
 TICK_SECONDS = 1.0
@@ -183,6 +182,9 @@ def make_source(
 ) -> Source:
     """The mode the settings ask for. Raises ConfigError or InvalidManifests."""
     if settings.manifests is not None:
+        # The engine and the manifests' reader are dead weight in a cluster's sidecar.
+        from nexus_proxy.standalone import StandaloneSource
+
         return StandaloneSource(settings, environ, clock=boot_clock)
     access = find_access(environ, home=home)
     return ClusterSource(settings, access, clock=boot_clock, counters=counters)

@@ -22,6 +22,7 @@ from nexus_api import InvalidObject, LLMBackend, QualityPolicy, RoutingPolicy, d
 from nexus_api.meta import KINDS
 from nexus_api.validate import violations
 from nexus_proxy.control import Objects
+from nexus_proxy.settings import UsageError
 
 SUFFIXES = frozenset((".yaml", ".yml", ".json"))
 DEFAULT_NAMESPACE = "default"
@@ -31,7 +32,7 @@ T = TypeVar("T", LLMBackend, QualityPolicy, RoutingPolicy)
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
-class InvalidManifests(Exception):
+class InvalidManifests(UsageError):
     """A file that cannot be used; the message is one line."""
 
 
