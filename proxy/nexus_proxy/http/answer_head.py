@@ -30,7 +30,7 @@ class Answer:
     header's value, `encoded` the content coding (`b""`: none), `length` the Content-Length. A
     settled head may stand for many that are equal but for their length, which travels beside it.
 
-    `plain`: a success that is no stream and not encoded, so that its body speaks for itself.
+    `plain`: a success of known length, no stream and not encoded: its body speaks for itself.
     """
 
     __slots__ = (
@@ -38,6 +38,7 @@ class Answer:
         "chunked",
         "encoded",
         "event_stream",
+        "framed_by_length",
         "length",
         "lines",
         "malformed",
@@ -53,6 +54,7 @@ class Answer:
         self.length: bytes | None = None
         self.chunked = False
         self.event_stream = False
+        self.framed_by_length = False
         self.encoded = b""
         self.plain = False
         self.retry_after: bytes | None = None
@@ -64,7 +66,10 @@ class Answer:
         """All headers are there."""
         self.status = status
         self.lines = lines if self.named is None else without(lines, self.named)
-        self.plain = status == 200 and not self.event_stream and not self.encoded
+        self.framed_by_length = (
+            self.length is not None and not self.event_stream and status not in BODILESS
+        )
+        self.plain = self.framed_by_length and status == 200 and not self.encoded
 
     @property
     def until_eof(self) -> bool:
@@ -72,7 +77,9 @@ class Answer:
         return not self.chunked and self.length is None and self.status not in BODILESS
 
     def rendered(self, choice: Choice) -> bytes:
-        """The head for a client, up to what depends on the client."""
+        """The head for a client, up to what depends on the client or on the length: what is
+        `framed_by_length` ends with `content-length: `.
+        """
         own = choice.candidate.backend.answer_headers
         known = self._rendered
         if known is not None and known[0] is choice and known[1] is own:
@@ -87,6 +94,7 @@ class Answer:
                 b""
                 if choice.fallback_model is None
                 else b"X-Nexus-Fallback-Model: %b\r\n" % header_text(choice.fallback_model),
+                b"content-length: " if self.framed_by_length else b"",
             )
         )
         self._rendered = (choice, own, head)
@@ -104,10 +112,10 @@ class Framing(enum.Enum):
 
 def framing_of(answer: Answer, *, http10: bool) -> Framing:
     """A stream is never given a length, so that an error event can still be appended to it."""
+    if answer.framed_by_length:
+        return Framing.LENGTH
     if answer.status in BODILESS:
         return Framing.NONE
-    if answer.length is not None and not answer.event_stream:
-        return Framing.LENGTH
     return Framing.CLOSE if http10 else Framing.CHUNKED
 
 
@@ -117,7 +125,7 @@ def client_head(
     """The head for the client, with its last empty line."""
     head = answer.rendered(choice)
     if framing is Framing.LENGTH:
-        head += b"content-length: %b\r\n" % length
+        head += length + b"\r\n"
     elif framing is Framing.CHUNKED:
         head += b"transfer-encoding: chunked\r\n"
     if retries:

@@ -43,6 +43,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
+        "_counters",
         "_deadline",
         "_exchange",
         "_gateway",
@@ -63,6 +64,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._counters = gateway.counters
         self._queue: deque[tuple[Request, bytes]] = deque()
         self._reader = RequestReader(self._queue, max_body=gateway.max_body_bytes)
         self._pending: list[bytes] = []  # read ahead, not parsed
@@ -81,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
-        self._gateway.counters.bytes_sent += len(data)
+        self._counters.bytes_sent += len(data)
         self.transport.write(data)
 
     def closes_after_answer(self) -> bool:
@@ -96,7 +98,7 @@ class ClientConnection(asyncio.Protocol):
             self._close()
             return
         self._deadline = self._gateway.now + IDLE_SECONDS
-        if not self._pumping and (self._queue or self._pending or self._reader.reading):
+        if self._queue or self._pending or self._reader.request is not None:
             self._pump()
 
     def reject(self, rejection: Rejection, *, retries: int) -> None:
@@ -121,7 +123,7 @@ class ClientConnection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Once a tick: close a connection that nobody uses, or that does not get on."""
         if self._serving is None and now >= self._deadline:
-            if self._closing or not self._reader.reading:
+            if self._closing or not self._reader.begun:
                 self.transport.abort()
             else:
                 self._refuse(408, "the request did not arrive in time")
@@ -131,18 +133,17 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._gateway.clients.add(self)
-        self._gateway.counters.active_downstreams += 1
+        self._counters.active_downstreams += 1
         if self._gateway.draining:
             self._close()
 
     def data_received(self, data: bytes) -> None:
-        self._gateway.counters.bytes_received += len(data)
+        self._counters.bytes_received += len(data)
         if self._closing:
             return
         if self._serving is None:
-            self._read(data)
-            if self._queue or self._reader.reading:
-                self._pump()
+            self._reader.feed(data)
+            self._pump()
             return
         self._pending.append(data)
         self._pending_bytes += len(data)
@@ -178,24 +179,27 @@ class ClientConnection(asyncio.Protocol):
 
     # Requests, one after another
 
-    def _read(self, data: bytes) -> None:
-        self._reader.feed(data)
-        if self._reader.reading:
-            self._deadline = self._gateway.now + REQUEST_SECONDS
-
     def _pump(self) -> None:
         """Serve what is complete, then read on; answers given at once come back here, in a loop."""
+        if self._pumping:
+            return
         self._pumping = True
         while self._serving is None and not self._closing and not self.paused:
             if self._queue:
                 self._serve(*self._queue.popleft())
             elif self._pending:
-                self._read(self._read_ahead())
+                self._reader.feed(self._read_ahead())
             else:
-                if self._reader.expects_continue():
-                    self.transport.write(_CONTINUE)
+                self._await_more()
                 break
         self._pumping = False
+
+    def _await_more(self) -> None:
+        """Nothing is complete: a request has begun at most."""
+        if self._reader.begun:
+            self._deadline = self._gateway.now + REQUEST_SECONDS
+            if self._reader.expects_continue():
+                self.transport.write(_CONTINUE)
 
     def _read_ahead(self) -> bytes:
         data = b"".join(self._pending)
@@ -220,7 +224,7 @@ class ClientConnection(asyncio.Protocol):
                 endpoint, body, flexible=request.flexible, high_priority=request.high_priority
             )
         except BadRequest as bad:
-            self._gateway.counters.request(endpoint.value, 400)
+            self._counters.request(endpoint.value, 400)
             self._bad_request(bad)
             return
         gateway = self._gateway

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nexus_proxy.http.answer_head import Answer, retry_after_seconds
+from nexus_proxy.http.answer_head import Answer, Framing, client_head, retry_after_seconds
 from nexus_proxy.http.delivery import Delivery
 from nexus_proxy.http.incoming import Incoming
 from nexus_proxy.http.inspect import is_error_body
@@ -68,6 +68,11 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._incoming: Incoming | None = None  # an answer that did not come in one piece
         self._saved: tuple[Answer, Choice, bytes, bytes] | None = None  # the last failing answer
+
+    @property
+    def unanswered(self) -> bool:
+        """Nothing of an answer to this attempt has been handed over yet."""
+        return self._incoming is None
 
     @property
     def backend(self) -> Backend:
@@ -211,23 +216,28 @@ class Exchange:
     # Answers
 
     def answered(self, upstream: UpstreamConnection, body: bytes) -> None:
-        """A whole answer came in one read."""
+        """A whole answer came in one read: what nearly all that are no streams do."""
         answer = upstream.answer
-        if self._incoming is None and answer.plain:
-            encoded = answer.encoded
-            if not (encoded or b'"error"' in body) or not is_error_body(body, encoded):
-                delivery = Delivery(self.client)
-                retries = len(self.call.tried)
-                delivery.begin(
-                    answer, self.choice, upstream.length, body, retries=retries, end=True
-                )
-                self.end(Outcome.SUCCESS, self.gateway.clock())
-                self._upstream = None
-                upstream.release()
-                self.finish(delivery)
-                return
-        self._incoming = incoming = self._incoming or Incoming(self, answer)
-        incoming.received(upstream, body)
+        if not answer.plain or (b'"error"' in body and is_error_body(body)):
+            self._incoming = incoming = Incoming(self, answer)
+            incoming.received(upstream, body)
+            return
+        client = self.client
+        close = client.closes_after_answer()
+        if close or self.call.tried:
+            retries = len(self.call.tried)
+            framing = Framing.LENGTH
+            head = client_head(
+                answer, self.choice, upstream.length, retries=retries, framing=framing, close=close
+            )
+            client.write(head + body)
+        else:
+            client.write(b"%b%b\r\n\r\n%b" % (answer.rendered(self.choice), upstream.length, body))
+        self.end(Outcome.SUCCESS, self.gateway.clock())
+        self._upstream = None
+        upstream.release()
+        self._close_books(200)
+        client.finished(close=close)
 
     def received(self, upstream: UpstreamConnection) -> None:
         """A read has been taken in: a head, body bytes or an end."""

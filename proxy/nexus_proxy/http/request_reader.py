@@ -23,7 +23,11 @@ _DISCARDED = Request()  # where trailers leave their marks
 
 
 class RequestReader:
-    """Reads one connection; the queue gets each request's head with its body."""
+    """Reads one connection; the queue gets each request's head with its body.
+
+    `request` is the one llhttp is reading, `missing` the number of bytes still to come of a body
+    that a known head announced: without both, nothing has begun.
+    """
 
     __slots__ = (
         "_body",
@@ -34,12 +38,12 @@ class RequestReader:
         "_known",
         "_lines",
         "_max_body",
-        "_missing",
         "_parser",
         "_queue",
-        "_request",
         "_size",
         "_stopped",
+        "missing",
+        "request",
     )
 
     def __init__(self, queue: deque[tuple[Request, bytes]], *, max_body: int) -> None:
@@ -47,8 +51,8 @@ class RequestReader:
         self._max_body = max_body
         self._parser = httptools.HttpRequestParser(self)
         self._known: KnownHead[Request] = KnownHead()
-        self._missing = 0  # bytes of the body that a known head announced
-        self._request: Request | None = None  # the one llhttp is reading
+        self.missing = 0
+        self.request: Request | None = None
         self._building = _DISCARDED
         self._lines: list[bytes] = []
         self._body: list[bytes] = []
@@ -59,13 +63,13 @@ class RequestReader:
         self._stopped = False
 
     @property
-    def reading(self) -> bool:
+    def begun(self) -> bool:
         """A request has begun and is not complete."""
-        return self._request is not None or self._missing > 0
+        return self.request is not None or self.missing > 0
 
     def expects_continue(self) -> bool:
         """The client waits for `100 Continue` before it sends the body; True once per request."""
-        request = self._request
+        request = self.request
         if request is None or not self._headed or not request.expects:
             return False
         request.expects = False
@@ -73,48 +77,46 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; complete requests go into the queue."""
-        if self._request is None:
-            if self._missing:
+        if self.request is None:
+            if self.missing:
                 data = self._more_of_known(data)
-            if data and not self._stopped:
-                data = self._known_request(data)
+            known = self._known
+            start = known.match(data)
+            if start and not self._stopped and known.length <= self._max_body:
+                end = start + known.length
+                if len(data) == end:
+                    self._queue.append((known.meaning, data[start:]))
+                    return
+                data = self._part_of_known(known, data, start, end)
         if data and not self._stopped:
             self._parse(data)
 
     def discard(self) -> None:
         """The connection is gone: break the reference cycle with the parser."""
         self._stopped = True
-        self._request = None
-        self._missing = 0
+        self.request = None
+        self.missing = 0
         del self._parser
         self._queue.clear()
 
     # Known heads: llhttp stands at the end of a message all the while
 
-    def _known_request(self, data: bytes) -> bytes:
-        """Take a request with the known head from the beginning of `data`; what is left."""
-        known = self._known
-        start = known.match(data)
-        if not start or known.length > self._max_body:
-            return data
-        end = start + known.length
-        if len(data) == end:
-            self._queue.append((known.meaning, data[start:]))
-            return b""
+    def _part_of_known(self, known: KnownHead[Request], data: bytes, start: int, end: int) -> bytes:
+        """Take what there is of a request whose body goes from `start` to `end`; what is left."""
         if len(data) < end:
-            self._missing = end - len(data)
+            self.missing = end - len(data)
             self._body = [data[start:]]
             return b""
         self._queue.append((known.meaning, data[start:end]))
         return data[end:]
 
     def _more_of_known(self, data: bytes) -> bytes:
-        missing = self._missing
+        missing = self.missing
         self._body.append(data[:missing])
         if len(data) < missing:
-            self._missing = missing - len(data)
+            self.missing = missing - len(data)
             return b""
-        self._missing = 0
+        self.missing = 0
         self._queue.append((self._known.meaning, b"".join(self._body)))
         self._body = []
         return data[missing:]
@@ -122,7 +124,7 @@ class RequestReader:
     # All others
 
     def _parse(self, data: bytes) -> None:
-        begun = self._request
+        begun = self.request
         if begun is None:
             self._first = data
         try:
@@ -133,7 +135,7 @@ class RequestReader:
         except httptools.HttpParserUpgrade:
             self._stopped = True  # queued with its refusal; what follows is another protocol
             return
-        request = self._request
+        request = self.request
         if request is None:
             return
         if not self._headed:
@@ -147,10 +149,10 @@ class RequestReader:
             self._refuse(*self._too_large())
 
     def _refuse(self, status: int, message: str) -> None:
-        request = self._request or Request()
+        request = self.request or Request()
         request.refusal = (status, message)
         request.keep_alive = False
-        self._request = None
+        self.request = None
         self._stopped = True
         self._body = []
         self._queue.append((request, b""))
@@ -162,7 +164,7 @@ class RequestReader:
     # httptools callbacks
 
     def on_message_begin(self) -> None:
-        self._request = self._building = Request()
+        self.request = self._building = Request()
         self._lines = []
         self._size = 0
         self._headed = False
@@ -202,17 +204,17 @@ class RequestReader:
             request.refusal = (505, f"HTTP/{version} is not spoken here: use HTTP/1.1")
 
     def on_body(self, data: bytes) -> None:
-        if self._request is not None:
+        if self.request is not None:
             self._size += len(data)
             if self._size <= self._max_body:
                 self._body.append(data)
 
     def on_message_complete(self) -> None:
-        request = self._request
+        request = self.request
         if request is None:
             return
         body = self._body
         self._body = []
-        self._request = None
+        self.request = None
         self._first = b""
         self._queue.append((request, body[0] if len(body) == 1 else b"".join(body)))

@@ -145,7 +145,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._parse(exchange, data)
 
     def _parse(self, exchange: Exchange, data: bytes) -> None:
-        whole = not self.headed
         malformed = False
         try:
             self._parser.feed_data(data)
@@ -158,7 +157,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif self.answer.malformed:
             malformed = True
             self.complete = False
-        elif whole and self.complete:
+        elif self.complete and exchange.unanswered:
             exchange.answered(self, self.take())
         else:
             exchange.received(self)

@@ -34,6 +34,9 @@ class Endpoint(enum.Enum):
     def __init__(self, path: str) -> None:
         self.number = len(type(self).__members__)
 
+    # Members are singletons; the hash of `Enum` is Python code, and every request looks some up.
+    __hash__ = object.__hash__
+
     @property
     def path(self) -> str:
         return self.value
