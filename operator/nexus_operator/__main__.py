@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Sequence
 
 from nexus_operator.logs import configure
 from nexus_operator.settings import WrongUsage, parse
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"nexus-operator: {error}\n")
         return 2
     configure(style=settings.log_format, level=settings.log_level)
+    if settings.data_dir is not None:
+        log.warning("counters are kept in memory and in the proxies: --data-dir has no effect yet")
     for number in (signal.SIGTERM, signal.SIGINT):  # until the event loop has its own handlers
         signal.signal(number, lambda *_: sys.exit(0))
     from nexus_operator.app import operate  # kopf takes half a second: not for a wrong flag

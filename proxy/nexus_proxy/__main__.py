@@ -25,10 +25,10 @@ def main() -> int:
         settings = parse(sys.argv[1:], os.environ)
         configure(log_format=settings.log_format, level=settings.log_level)
         uvloop.run(serve(settings, os.environ, Path.home()))
-    except (UsageError, ConfigError) as error:
+    except UsageError as error:
         sys.stderr.write(f"nexus-proxy: {error}\n")
         return WRONG_USAGE
-    except CannotListen as error:
+    except (CannotListen, ConfigError) as error:
         sys.stderr.write(f"nexus-proxy: {error}\n")
         return FAILED
     except Exception:
