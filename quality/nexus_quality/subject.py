@@ -102,6 +102,15 @@ class Subject:
                 share = min(share, 1.0 if basis_points is None else basis_points / 10_000)
         return share >= 1.0 or self.monitor.random() < share
 
+    def returns_at(self) -> float | None:
+        """When an exclusion of it ends (proxy clock); None if it is not out, or no end is known."""
+        ends = {
+            BreakerState.OPEN: lambda breaker: breaker.until,
+            BreakerState.FOLLOW_EXCLUDED: lambda breaker: breaker.shared.until,
+        }
+        found = [ends[b.state](b) for b in (self.backend.breaker, self.breaker) if b.state in ends]
+        return None if not found or None in found else max(found)
+
     def kept_out(self, now: float) -> None:
         """Count a request for which only the verdict kept this candidate out."""
         self.series.slot(now, self.backend.generation).count("eligible")

@@ -63,6 +63,12 @@ def no_backend(call: Call, plan: Plan, now: float) -> Rejection:
         message = f"Model {call.model!r}: every backend that lists it answers 404"
         return Rejection(404, "model_not_found", message, tuple(found), param="model")
     known = [end for _, _, end in waiting if end != math.inf]
+    known += [
+        end
+        for leg in plan.legs
+        for candidate in leg.sorted.excluded
+        if (end := candidate.subject.returns_at()) is not None
+    ]
     return Rejection(
         503,
         NO_BACKEND,

@@ -28,6 +28,7 @@ class FakeSubject:
     probe: bool = False
     odds: float = 1.0
     eligible: int = 0
+    end: float | None = None
     said: tuple[str, str] = ("error rate 60% of 20 requests", "Look at the backend")
 
     def ttft_average_ms(self, now: float) -> int | None:
@@ -44,6 +45,9 @@ class FakeSubject:
 
     def weight(self, now: float) -> float:
         return self.odds
+
+    def returns_at(self) -> float | None:
+        return self.end
 
     def why(self) -> tuple[str, str]:
         return self.said

@@ -328,6 +328,15 @@ def test_explain_shows_scores_reasons_and_the_drawn_set_and_changes_nothing(
     assert router.counters.exclusions == {}
 
 
+def test_explain_of_a_model_that_nobody_can_serve_is_what_the_client_would_get(
+    world: Any, call: Any
+) -> None:
+    world.add("off", traits=Traits(suspended=True))
+    told = explain(world.install(), call(), 1.0)
+    assert (told["decision"], told["status"]) == ("Reject", 503)
+    assert told["rejection_reasons"][0]["reason"] == "Suspended"
+
+
 def test_explain_of_an_unknown_model_is_the_rejection(world: Any, call: Any) -> None:
     told = explain(world.install(), call("gpt"), 1.0)
     assert (told["decision"], told["status"], told["code"]) == ("Reject", 404, "model_not_found")

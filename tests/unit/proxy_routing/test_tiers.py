@@ -234,3 +234,16 @@ def test_a_model_that_is_missing_is_left_out_at_its_endpoint_only(world: Any, ca
     assert (refused.status, refused.code) == (404, "model_not_found")
     assert router.choose(call(), 2.0).candidate is candidate
     assert router.choose(call(endpoint=Endpoint.RESPONSES), 32.0).candidate is candidate
+
+
+@pytest.mark.parametrize(
+    ("ends", "retry_after"), [((31.0, 12.5), 12), ((None, 9.0), 8), ((None, None), None)]
+)
+def test_a_rejection_for_exclusions_says_when_the_first_of_them_ends(
+    world: Any, call: Any, subject: Any, ends: tuple[float | None, ...], retry_after: int | None
+) -> None:
+    for name, end in zip("ab", ends, strict=True):
+        world.add(name, traits=REJECT, subject=subject(standing=Standing.OUT, end=end))
+    refused = world.install().choose(call(), 1.0)
+    assert isinstance(refused, Rejection)
+    assert (refused.status, refused.retry_after) == (503, retry_after)
