@@ -20,7 +20,6 @@ class Counters:
         "bytes_received",
         "bytes_sent",
         "client_gone",
-        "decisions",
         "exclusions",
         "fallbacks",
         "last_resorts",
@@ -38,7 +37,6 @@ class Counters:
         self.requests: dict[tuple[str, int], int] = {}
         self.attempts: dict[str, int] = {}
         self.exclusions: dict[str, int] = {}
-        self.decisions = 0
         self.retries = 0
         self.retries_refused = 0
         self.fallbacks = 0

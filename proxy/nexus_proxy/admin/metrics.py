@@ -19,6 +19,7 @@ from nexus_quality.subject import Standing
 _PLAIN_COUNTERS = (
     (names.RETRIES, "Attempts after the first of a request", "retries"),
     (names.RETRIES_REFUSED, "Retries that the retry budget refused", "retries_refused"),
+    (names.FALLBACKS, "Attempts on a fallback of the model asked for", "fallbacks"),
     (names.PROBES, "Requests sent as a probe to a backend on probation", "probes"),
     (names.LAST_RESORTS, "Attempts on an excluded or unhealthy backend", "last_resorts"),
     (names.CLIENT_GONE, "Requests whose client left before the answer", "client_gone"),

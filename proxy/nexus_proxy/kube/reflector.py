@@ -42,6 +42,37 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Page(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[dict[str, Any]] | None = None
+
+
+class _ItemMeta(msgspec.Struct, rename="camel", frozen=True):
+    resource_version: str = ""
+
+
+class _Item(msgspec.Struct):
+    metadata: _ItemMeta = _ItemMeta()
+    code: int = 0
+    message: str = "the watch failed"
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+_page = msgspec.json.Decoder(_Page).decode
+_watched = msgspec.json.Decoder(_Event).decode
+_item = msgspec.json.Decoder(_Item).decode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
 class Reflector:
     """Keeps one store current from one namespace."""
 
@@ -77,7 +108,7 @@ class Reflector:
             try:
                 if self._version is None:
                     await self._list()
-                await self._watch()
+                pause = await self._watch()
             except Gone:
                 self._version = None
             except httpx.ReadTimeout:
@@ -116,16 +147,17 @@ class Reflector:
             params = {"limit": PAGE_LIMIT, **({"continue": token} if token else {})}
             response = await self._client.get(self._path, params)
             self._check(response)
-            page = msgspec.json.decode(response.content)
-            items += page.get("items") or []
-            token = page["metadata"].get("continue") or ""
+            page = _page(response.content)
+            items += page.items or []
+            token = page.metadata.continue_
             if not token:
                 break
-        self._version = str(page["metadata"]["resourceVersion"])
+        self._version = page.metadata.resource_version
         self._worked()
         self._store.replace(items)
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> float:
+        """Follow a watch to its end; returns the pause before the next, in seconds."""
         shortest, longest = WATCH_SECONDS
         params = {
             "watch": "1",
@@ -137,19 +169,23 @@ class Reflector:
             if response.status_code != httpx.codes.OK:
                 await response.aread()
             self._check(response)
-            self._worked()
+            told = False
             async for line in response.aiter_lines():
                 if line:
-                    self._event(msgspec.json.decode(line))
+                    self._event(line)
+                    self._worked()
+                    told = True
+        # A watch that ends without a word, again and again, must not become a busy loop.
+        return RECONNECT_FLOOR_SECONDS if told else self._failed(self._trouble)
 
-    def _event(self, event: dict[str, Any]) -> None:
-        kind, item = event["type"], event["object"]
-        if kind == "ERROR":
-            message = str(item.get("message", "the watch failed"))
-            raise Gone if item.get("code") == httpx.codes.GONE else Refused(message)
-        self._version = str(item["metadata"]["resourceVersion"])
-        if kind != "BOOKMARK":
-            self._store.apply(kind, item)
+    def _event(self, line: str) -> None:
+        event = _watched(line)
+        item = _item(event.object)
+        if event.type == "ERROR":
+            raise Gone if item.code == httpx.codes.GONE else Refused(item.message)
+        self._version = item.metadata.resource_version
+        if event.type != "BOOKMARK":
+            self._store.apply(event.type, _object(event.object))
 
     def _check(self, response: httpx.Response) -> None:
         self._server_clock.observe(response.headers.get("date"), self._clock())

@@ -12,7 +12,7 @@ from typing import Any
 from nexus_proxy.routing.candidate import Candidate
 from nexus_proxy.routing.leg import Leg
 from nexus_proxy.routing.reason import Reason, Rejection
-from nexus_proxy.routing.refusal import waiting_reason
+from nexus_proxy.routing.refusal import no_backend, waiting_reason
 from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.strategy import STRATEGIES
@@ -24,14 +24,7 @@ def explain(router: Router, call: Call, now: float) -> Explanation:
     """The decision for a call as JSON-able data; `decision` is Route or Reject."""
     plan = router.plan(call)
     if isinstance(plan, Rejection):
-        return {
-            "model": call.model,
-            "decision": "Reject",
-            "status": plan.status,
-            "code": plan.code,
-            "message": plan.message,
-            "rejection_reasons": [reason_data(reason) for reason in plan.reasons],
-        }
+        return {"model": call.model, "decision": "Reject", **_refused(plan)}
     width = STRATEGIES[router.table.rules.strategy].width
     legs = [_leg(leg, width, now) for leg in plan.legs]
     usable = any(
@@ -39,12 +32,23 @@ def explain(router: Router, call: Call, now: float) -> Explanation:
         for leg in legs
         for entry in leg["candidates"]
     )
+    refused = {} if usable else _refused(no_backend(call, plan, now))
     return {
         "model": call.model,
         "decision": "Route" if usable else "Reject",
+        **refused,
         "strategy": router.table.rules.strategy.value,
         "max_retries": router.table.rules.max_retries,
         "legs": legs,
+    }
+
+
+def _refused(rejection: Rejection) -> Explanation:
+    return {
+        "status": rejection.status,
+        "code": rejection.code,
+        "message": rejection.message,
+        "rejection_reasons": [reason_data(reason) for reason in rejection.reasons],
     }
 
 

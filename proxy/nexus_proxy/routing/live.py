@@ -8,10 +8,9 @@ no connection.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-
-import msgspec
 
 from nexus_api import (
     BackendModel,
@@ -34,6 +33,8 @@ from nexus_proxy.routing.table import Table
 from nexus_proxy.secrets import SecretSource
 from nexus_quality.policy import Policy
 from nexus_quality.subject import Subject
+
+_log = logging.getLogger("nexus.proxy.routing")
 
 _BITS = {
     Capability.VISION: request.VISION,
@@ -76,7 +77,7 @@ class LiveBackends:
         current = {backend.metadata.uid: (backend, policy) for backend, policy in backends}
         for uid in self._known.keys() - current.keys():
             del self._known[uid]
-        moved = [self._update(backend, policy) for backend, policy in current.values()]
+        moved = [self._taken(backend, policy) for backend, policy in current.values()]
         candidates = self._by_model()
         old = self._table
         if old and not any(moved) and old.rules == rules and old.candidates == candidates:
@@ -91,6 +92,14 @@ class LiveBackends:
             for model, candidate in known.candidates.items():
                 found.setdefault(model, []).append(candidate)
         return {model: tuple(members) for model, members in found.items()}
+
+    def _taken(self, backend: LLMBackend, policy: Policy) -> bool:
+        """`_update`, but one backend that cannot be resolved must not stop all others."""
+        try:
+            return self._update(backend, policy)
+        except ValueError as error:
+            _log.warning("left out: %s: %s", backend.metadata.name, error)
+            return self._known.pop(backend.metadata.uid, None) is not None
 
     def _update(self, backend: LLMBackend, policy: Policy) -> bool:
         """Bring one backend up to date; True if something changed that routing can see."""
@@ -205,10 +214,3 @@ def _unhealthy(backend: LLMBackend) -> Obstacle | None:
     )
     message = next(told, "its health probe fails")
     return f"Unhealthy: {message}", "Look at the backend, or at healthCheck of the LLMBackend"
-
-
-def renamed(backend: LLMBackend, *, uid: str) -> LLMBackend:
-    """The same backend under a UID of its own, for objects that never were on an API server."""
-    return msgspec.structs.replace(
-        backend, metadata=msgspec.structs.replace(backend.metadata, uid=uid)
-    )

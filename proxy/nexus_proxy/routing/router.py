@@ -150,6 +150,7 @@ class Router:
             for tier in ORDINARY:
                 choice = tier(leg, asking)
                 if choice is not None:
+                    self.counters.fallbacks += leg.fallback
                     return choice
         return None
 

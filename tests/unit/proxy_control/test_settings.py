@@ -80,18 +80,18 @@ def test_a_wrong_twin_is_named_as_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "code", "said"),
     [
-        (["--listen", "x"], "nexus-proxy: --listen: 'x' is no HOST:PORT, such as 127.0.0.1:8000\n"),
-        ([], "nexus-proxy: no kubeconfig at"),
+        (["--listen", "x"], 2, "--listen: 'x' is no HOST:PORT, such as 127.0.0.1:8000\n"),
+        ([], 1, "no kubeconfig at"),
     ],
 )
-def test_wrong_usage_exits_with_code_2_and_one_line(
-    tmp_path: Path, arguments: list[str], said: str
+def test_wrong_usage_exits_with_code_2_and_no_cluster_with_1_each_with_one_line(
+    tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "nexus_proxy", *arguments]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(said)
+    assert ended.returncode == code
+    assert ended.stderr.startswith(f"nexus-proxy: {said}")
     assert ended.stderr.count("\n") == 1

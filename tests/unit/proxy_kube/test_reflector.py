@@ -117,6 +117,27 @@ async def test_failures_are_retried_with_growing_pauses_that_success_resets(
     assert after == [pytest.approx(0.15)]
 
 
+async def test_watches_that_end_without_a_word_are_no_busy_loop(
+    scene: Any, make_list: Item, make_watch: Item
+) -> None:
+    await scene.play(make_list(), *(make_watch() for _ in range(9)), make_watch(bookmark(50)))
+    assert scene.pauses[:9] == sorted(scene.pauses[:9])
+    assert scene.pauses[8] == 22.5
+    assert scene.pauses[9] == 0.1
+    assert scene.store.synced
+
+
+STRANGE = [{}, {"metadata": {}}, {"metadata": {"resourceVersion": 5}}, {"items": []}, [], "text"]
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+async def test_an_answer_of_another_shape_is_trouble_not_an_end(
+    scene: Any, make_list: Item, strange: Any
+) -> None:
+    await scene.play(httpx.Response(200, json=strange), make_list())
+    assert scene.store.synced
+
+
 async def test_the_same_trouble_is_said_once_and_its_end_too(
     scene: Any, make_list: Item, caplog: pytest.LogCaptureFixture
 ) -> None:
