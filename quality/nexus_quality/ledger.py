@@ -125,8 +125,10 @@ class Ledger:
             # What is first heard of a bucket that began before us was counted by another process.
             earlier = known_cell is None and _began(life, key) < self.started
             life.cells[key] = taken
-            grown = _merge(reporter, life, key, cell, taken, now)
-            growth.append(Growth(key, grown, report.replay or earlier))
+            grown = taken[1].grow_to(cell)
+            if not grown.empty:
+                _count(reporter, life, key, taken[0], grown, now)
+                growth.append(Growth(key, grown, report.replay or earlier))
         pulsed = _take_pulses(life, report, backends)
         touched = frozenset(g.cell.uid for g in growth) | pulsed
         for uid in touched:
@@ -180,16 +182,9 @@ def _placed(life: Incarnation, key: CellKey) -> tuple[int, Counts]:
     return int(middle // key.family), Counts()
 
 
-def _merge(
-    reporter: Reporter,
-    life: Incarnation,
-    key: CellKey,
-    cell: Cell,
-    taken: tuple[int, Counts],
-    now: float,
-) -> Counts:
-    bucket, so_far = taken
-    growth = so_far.grow_to(cell)
+def _count(
+    reporter: Reporter, life: Incarnation, key: CellKey, bucket: int, growth: Counts, now: float
+) -> None:
     models = reporter.series.setdefault(key.uid, {})
     series = models.get(key.model)
     if series is None:
@@ -201,7 +196,6 @@ def _merge(
         fine = key.family == Family.TEN_SECONDS
         failed = min(now, began + key.family) if fine else began
         series.last_failure = max(series.last_failure or 0.0, failed)
-    return growth
 
 
 def _take_pulses(life: Incarnation, report: Report, known: frozenset[str]) -> frozenset[str]:
