@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nexus_devtools.backends import Script, SimulatedProcess
 from nexus_devtools.controlplane import ControlPlane
-from nexus_devtools.e2e import APPS, BACKENDS, MODEL, World
+from nexus_devtools.e2e import APPS, BACKENDS, MODEL, World, api_of
 from nexus_devtools.product import Product
 
 
@@ -36,4 +36,10 @@ def world(name: str) -> Iterator[World]:
         }
         operator = product.operator()
         proxies = {app: product.proxy(app, operator_url=operator.url) for app in APPS}
-        yield World(product=product, operator=operator, proxies=proxies, backends=backends)
+        yield World(
+            product=product,
+            operator=operator,
+            proxies=proxies,
+            backends=backends,
+            api=api_of(product),
+        )

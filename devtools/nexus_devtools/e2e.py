@@ -6,16 +6,18 @@ is NOT the product: it drives it through kubectl, HTTP and the OpenAI client onl
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
+from kubernetes.client import CustomObjectsApi
+from kubernetes.config import new_client_from_config
 from openai import APIStatusError, OpenAI
 
+from nexus_api.meta import BACKEND_PLURAL, GROUP, VERSION
 from nexus_devtools.backends import SimulatedProcess
 from nexus_devtools.product import Operator, Product, Proxy
 
@@ -72,6 +74,7 @@ class World:
     operator: Operator
     proxies: Mapping[str, Proxy]
     backends: Mapping[str, SimulatedProcess]
+    api: CustomObjectsApi
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         """kubectl in the world's namespace, as the person who administers it."""
@@ -83,15 +86,16 @@ class World:
         """kubectl apply."""
         self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
 
-    def get(self, kind: str, name: str) -> dict[str, Any]:
-        """One object as it is on the API server."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return found
+    def get(self, name: str) -> dict[str, Any]:
+        """One LLMBackend as the official Kubernetes client sees it."""
+        found = self.api.get_namespaced_custom_object(
+            GROUP, VERSION, self.product.namespace, BACKEND_PLURAL, name
+        )
+        return cast(dict[str, Any], found)
 
     def state(self, name: str) -> str:
         """The state of a backend, "" before the operator said anything."""
-        status: dict[str, Any] = self.get("llmbackend", name).get("status", {})
-        return str(status.get("state", ""))
+        return str(self.get(name).get("status", {}).get("state", ""))
 
     def wait_for_state(self, name: str, state: str, *, seconds: float = 20.0) -> None:
         """Wait until a backend is in a state."""
@@ -147,6 +151,14 @@ def _ask(client: OpenAI, stream: bool) -> tuple[int, str]:
     except APIStatusError as error:
         return error.status_code, error.response.headers.get("x-nexus-backend", "-")
     return raw.status_code, raw.headers.get("x-nexus-backend", "-")
+
+
+def api_of(product: Product) -> CustomObjectsApi:
+    """The official Kubernetes client, as the person who administers the cluster."""
+    client = new_client_from_config(  # type: ignore[no-untyped-call]
+        config_file=str(product.plane.kubeconfig)
+    )
+    return CustomObjectsApi(client)
 
 
 def backend(name: str, url: str, **spec: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from nexus_devtools.backends import Script, SimulatedProcess
 from nexus_devtools.controlplane import ControlPlane
-from nexus_devtools.e2e import APPS, BACKENDS, MODEL, World
+from nexus_devtools.e2e import APPS, BACKENDS, MODEL, World, api_of
 from nexus_devtools.product import Product
 
 
@@ -38,4 +38,10 @@ def world(crds: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
         operator = product.operator()
         proxies = {app: product.proxy(app, operator_url=operator.url) for app in APPS}
-        yield World(product=product, operator=operator, proxies=proxies, backends=backends)
+        yield World(
+            product=product,
+            operator=operator,
+            proxies=proxies,
+            backends=backends,
+            api=api_of(product),
+        )

@@ -30,7 +30,7 @@ def manifests(world: World) -> dict[str, dict[str, Any]]:
         world.wait_for_state(name, "Active")
     for app in APPS:
         _wait_for_model(world, app)
-    return {name: world.get("llmbackend", name) for name in BACKENDS}
+    return {name: world.get(name) for name in BACKENDS}
 
 
 def _wait_for_model(world: World, app: str) -> None:
@@ -43,7 +43,7 @@ def _wait_for_model(world: World, app: str) -> None:
 
 
 def _published(world: World, figure: str) -> int:
-    found = [world.get("llmbackend", name).get("status", {}) for name in BACKENDS]
+    found = [world.get(name).get("status", {}) for name in BACKENDS]
     return sum(status.get("quality", {}).get(figure, 0) for status in found)
 
 
@@ -93,7 +93,7 @@ def test_a_failing_backend_is_left_out_and_no_client_sees_it(world: World) -> No
     assert tally.failures == 0, tally
     failed = world.backends["alpha"].seen().requests - failed_before
     assert failed <= 40, f"{failed} attempts failed before the exclusion"
-    status = world.get("llmbackend", "alpha")["status"]
+    status = world.get("alpha")["status"]
     assert status["exclusion"]["reason"] and status["exclusion"]["suggestedAction"]
     ready = next(c for c in status["conditions"] if c["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "Excluded")
@@ -123,7 +123,7 @@ def test_it_is_let_back_in_when_it_recovers(world: World) -> None:
         lambda: world.send(8).served_by.get("alpha", 0) > 0, what="alpha serves", seconds=30
     )
     assert served.failures == 0
-    exclusion = world.get("llmbackend", "alpha")["status"]["exclusion"]
+    exclusion = world.get("alpha")["status"]["exclusion"]
     assert exclusion["recoveredTime"]
 
 
@@ -142,7 +142,7 @@ def test_an_edited_policy_takes_effect_without_a_restart(world: World) -> None:
         )
     )
     world.wait_for_state("beta", "Excluded", seconds=10)
-    rule = world.get("llmbackend", "beta")["status"]["exclusion"]["rule"]
+    rule = world.get("beta")["status"]["exclusion"]["rule"]
     assert rule in ("ErrorRate", "ShortWindow")
     world.apply(policy("default", metricsIntervalSeconds=1, recovery=QUICK_RECOVERY))
     world.wait_for_state("beta", "Active", seconds=10)
@@ -201,7 +201,7 @@ def test_nothing_of_the_users_objects_was_touched_but_status(
     world: World, manifests: dict[str, dict[str, Any]]
 ) -> None:
     for name, before in manifests.items():
-        after = world.get("llmbackend", name)
+        after = world.get(name)
         for item in (before, after):
             item.pop("status", None)
             item["metadata"].pop("resourceVersion")
