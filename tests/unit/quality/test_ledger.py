@@ -15,7 +15,9 @@ from nexus_quality.counts import NUMBERS, Counts
 from nexus_quality.ledger import Ledger, Taken
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass
+from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import Answer, Cell, Pulse, Report, decode_report, encode
+from nexus_quality.shared import SharedVerdict
 from nexus_quality.window import Family
 
 NOW = 1_700_000_000.0
@@ -65,7 +67,8 @@ class Mistreatment:
         self.now, self.offsets = NOW, offsets
         self.ledger = Ledger(NOW)
         self.epoch = 1
-        self.oracle: dict[tuple[str, str], Counter[str]] = {}
+        self.oracle: dict[tuple[str, str, int], Counter[str]] = {}
+        self.generation = 0
         self.retired: list[Process] = []
         self.processes = [self.begin(n) for n in range(len(offsets))]
 
@@ -90,7 +93,7 @@ class Mistreatment:
         if streamed:
             attempt.content(local + self.chance.random())
         attempt.end(outcome, local, cost_nano_usd=7)
-        counted = self.oracle.setdefault((uid, model), Counter())
+        counted = self.oracle.setdefault((uid, model, attempt.generation), Counter())
         if outcome.effect.outcome_class in (OutcomeClass.SUCCESS, OutcomeClass.FAILURE):
             good = outcome.effect.outcome_class is OutcomeClass.SUCCESS
             counted.update(
@@ -101,6 +104,18 @@ class Mistreatment:
                 cost_nano_usd=7,
             )
         counted["throttled"] += outcome.effect.throttled
+
+    def turn(self, process: Process) -> None:
+        """A verdict turned; one proxy has seen it."""
+        self.generation += 1
+        for uid in UIDS:
+            process.monitor.configure(
+                uid,
+                policy=DEFAULT_POLICY,
+                shared=SharedVerdict(generation=self.generation),
+                fingerprint="",
+                now=self.now + process.skew,
+            )
 
     def send(self, process: Process, *, full: bool) -> None:
         """Make a report; it is kept by the network, and lost, answered or both."""
@@ -156,6 +171,8 @@ class Mistreatment:
             self.outcome(process)
         elif action in ("send", "full"):
             self.send(process, full=action == "full")
+        elif action == "turn":
+            self.turn(process)
         elif action == "again":
             self.again(self.chance.choice([*self.processes, *self.retired]))
         elif action == "operator":
@@ -165,22 +182,23 @@ class Mistreatment:
 
     def assert_exact(self) -> None:
         for family in Family:
-            for key, counted in self.oracle.items():
-                sums = self.merged(*key, family)
+            for (uid, model, generation), counted in self.oracle.items():
+                sums = self.merged(uid, model, family, generation)
+                sums.add(self.merged(uid, model, family, generation + 1), -1)
                 assert {name: getattr(sums, name) for name in counted} == dict(counted), family
                 if family is Family.MINUTE:
                     assert sum(sums.ttft_bins.values()) == counted["ttft_count"]
 
-    def merged(self, uid: str, model: str, family: Family) -> Counts:
+    def merged(self, uid: str, model: str, family: Family, generation: int) -> Counts:
         sums = Counts()
         for reporter in self.ledger.reporters.values():
             series = reporter.of(uid).get(model)
             if series is not None:
-                sums.add(series.windows[family].totals())
+                sums.add(series.windows[family].totals(generation))
         return sums
 
 
-MISHAPS = ["outcome"] * 6 + ["send", "send", "full", "again", "again", "proxy"]
+MISHAPS = ["outcome"] * 6 + ["send", "send", "full", "again", "again", "turn", "proxy"]
 PAUSES = st.sampled_from([0.0, 0.3, 4.0, 25.0])
 OFFSETS = st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=2)
 THOROUGH = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
