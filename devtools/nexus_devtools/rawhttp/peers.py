@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 
@@ -99,11 +100,19 @@ class Upstream:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on a free port of loopback."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    async def restart(self, tls: ssl.SSLContext) -> None:
+        """Listen anew, on another port, with TLS."""
+        if self._server is not None:
+            self._server.close()
+        await self.start(tls)
+
     async def stop(self) -> None:
+        """End everything."""
         if self._server is not None:
             self._server.close()
         for peer in self.peers:
