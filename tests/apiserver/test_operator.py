@@ -279,9 +279,11 @@ def test_another_namespace_needs_the_verb_report(
             f"NotAllowed: {elsewhere}/stranger may not report on llmbackends "
             f"in namespace {cluster.namespace}"
         )
-        cluster.kubectl("apply", "-f", str(MANIFESTS / "rbac" / "proxy" / "role.yaml"))
         cluster.kubectl(
-            "create", "rolebinding", "x", "--role=nexus-proxy", f"--serviceaccount={elsewhere}:app"
+            "create", "role", "reporter", "--verb=report", "--resource=llmbackends.nexus.dev"
+        )
+        cluster.kubectl(
+            "create", "rolebinding", "x", "--role=reporter", f"--serviceaccount={elsewhere}:app"
         )
         friend = stranger.token("app")
         eventually(lambda: operator.report(friend, uid).status_code == 200)

@@ -43,12 +43,16 @@ def test_the_operator_may_do_what_the_contract_says_and_nothing_else() -> None:
     assert (lease["resources"], lease["resourceNames"]) == (["leases"], ["nexus-operator"])
 
 
-def test_a_proxy_reads_the_three_kinds_of_its_namespace() -> None:
+def test_a_proxy_reads_the_three_kinds_of_its_namespace_and_nothing_else() -> None:
     role = load("rbac", "proxy", "role.yaml")
     assert role["kind"] == "Role"
-    reads, reports = role["rules"]
-    assert reads["verbs"] == ["get", "list", "watch"]
-    assert (reports["resources"], reports["verbs"]) == (["llmbackends"], ["report"])
+    assert role["rules"] == [
+        {
+            "apiGroups": ["nexus.dev"],
+            "resources": ["llmbackends", "qualitypolicies", "routingpolicies"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
 
 
 def test_the_deployment_fits_the_restricted_pod_security_standard() -> None:
