@@ -21,6 +21,7 @@ from nexus_proxy.http.local import (
     rejection_answer,
 )
 from nexus_proxy.http.request_reader import RequestReader
+from nexus_proxy.routing.refusal import not_ready
 from nexus_proxy.routing.request import ENDPOINTS, BadRequest, analyze
 
 if TYPE_CHECKING:
@@ -236,6 +237,10 @@ class ClientConnection(asyncio.Protocol):
         close = self.closes_after_answer()
         path = request.path
         if path == MODELS_PATH and request.method == b"GET":
+            if not self._gateway.router.ready:
+                # An empty list would be believed, and kept.
+                self.reject(not_ready(), retries=0)
+                return
             answer = json_answer(200, self._gateway.router.models(), close=close)
         else:
             allowed = b"POST" if path in ENDPOINTS else b"GET" if path == MODELS_PATH else None

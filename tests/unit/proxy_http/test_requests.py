@@ -183,6 +183,13 @@ async def test_a_wrong_method_is_a_405_that_names_the_right_one(stage: Stage) ->
     assert (message.status, message.header("allow")) == (405, b"GET")
 
 
+async def test_no_models_are_listed_before_the_first_list_of_objects(stage: Stage) -> None:
+    stage.router.ready = False
+    message = await stage.ask(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert message.status == 503
+    assert message.values("retry-after") == [b"1"]
+
+
 async def test_models_are_answered_without_a_backend(stage: Stage) -> None:
     message = await stage.ask(b"GET /v1/models?x=1 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert message.status == 200
