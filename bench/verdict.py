@@ -16,12 +16,11 @@ from bench.table import percentile, show
 from bench.world import world
 
 from nexus_devtools.backends import Fault, FaultKind, Script
-from nexus_devtools.e2e import BACKENDS, MODEL, World, backend, policy
+from nexus_devtools.e2e import BACKENDS, MODEL, PROMPT, World, backend, policy
 
 ROUNDS = 20
 POLL_SECONDS = 0.005
 GOAL_SECONDS = 1.0
-HEALTHY = Script(headers_seconds=0.01, tokens=3)
 BROKEN = Script(headers_seconds=0.01, faults=(Fault(kind=FaultKind.STATUS, status=500),))
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "?"}]}
 
@@ -94,7 +93,7 @@ def _round(place: World, number: int) -> tuple[float, int]:
                 raise RuntimeError(f"round {number}: no verdict within 30 s")
             time.sleep(POLL_SECONDS)
     took = time.monotonic() - last_failure
-    broken.set(HEALTHY)
+    broken.set(PROMPT)
     _renew(place, number)
     return took, attempts - before
 

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from nexus_devtools.backends import Script, SimulatedProcess
 from nexus_devtools.controlplane import ControlPlane
-from nexus_devtools.e2e import APPS, BACKENDS, MODEL, World, api_of
-from nexus_devtools.product import Product
+from nexus_devtools.e2e import World, open_world
 
 
 @contextmanager
@@ -21,25 +19,4 @@ def world(name: str) -> Iterator[World]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexus-bench-")))
         plane = stack.enter_context(ControlPlane.start(name=f"bench-{name}-{os.getpid()}"))
         plane.apply_crds()
-        plane.create_namespace("bench")
-        stack.callback(plane.delete_namespace, "bench")
-        product = Product(plane, "bench", folder, stack)
-        product.install(*APPS)
-        script = Script(headers_seconds=0.01, tokens=3)
-        backends = {
-            backend: stack.enter_context(
-                SimulatedProcess(
-                    name=backend, models=[MODEL], script=script, log=folder / f"{backend}.log"
-                )
-            )
-            for backend in BACKENDS
-        }
-        operator = product.operator()
-        proxies = {app: product.proxy(app, operator_url=operator.url) for app in APPS}
-        yield World(
-            product=product,
-            operator=operator,
-            proxies=proxies,
-            backends=backends,
-            api=api_of(product),
-        )
+        yield open_world(plane, "bench", folder, stack)

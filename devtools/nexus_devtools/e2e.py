@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
@@ -18,13 +20,15 @@ from kubernetes.config import new_client_from_config
 from openai import APIStatusError, OpenAI
 
 from nexus_api.meta import BACKEND_PLURAL, GROUP, VERSION
-from nexus_devtools.backends import SimulatedProcess
+from nexus_devtools.backends import Script, SimulatedProcess
+from nexus_devtools.controlplane import ControlPlane
 from nexus_devtools.product import Operator, Product, Proxy
 
 APPS = ("app-one", "app-two")
 BACKENDS = ("alpha", "beta", "gamma")
 MODEL = "sim-model"
 POLL_SECONDS = 0.05
+PROMPT = Script(headers_seconds=0.01, tokens=3)
 
 T = TypeVar("T")
 
@@ -151,6 +155,30 @@ def _ask(client: OpenAI, stream: bool) -> tuple[int, str]:
     except APIStatusError as error:
         return error.status_code, error.response.headers.get("x-nexus-backend", "-")
     return raw.status_code, raw.headers.get("x-nexus-backend", "-")
+
+
+def open_world(plane: ControlPlane, namespace: str, folder: Path, stack: ExitStack) -> World:
+    """Operator, two proxies and three simulated backends in a namespace of their own.
+
+    Nothing is applied yet; `stack` ends the processes and deletes the namespace.
+    """
+    plane.create_namespace(namespace)
+    stack.callback(plane.delete_namespace, namespace)
+    product = Product(plane, namespace, folder, stack)
+    product.install(*APPS)
+    backends = {name: stack.enter_context(_simulated(name, folder)) for name in BACKENDS}
+    operator = product.operator()
+    return World(
+        product=product,
+        operator=operator,
+        proxies={app: product.proxy(app, operator_url=operator.url) for app in APPS},
+        backends=backends,
+        api=api_of(product),
+    )
+
+
+def _simulated(name: str, folder: Path) -> SimulatedProcess:
+    return SimulatedProcess(name=name, models=[MODEL], script=PROMPT, log=folder / f"{name}.log")
 
 
 def api_of(product: Product) -> CustomObjectsApi:

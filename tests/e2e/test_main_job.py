@@ -12,11 +12,10 @@ import httpx
 import pytest
 
 from nexus_devtools.backends import Fault, FaultKind, Script
-from nexus_devtools.e2e import APPS, BACKENDS, MODEL, World, backend, eventually, policy
+from nexus_devtools.e2e import APPS, BACKENDS, MODEL, PROMPT, World, backend, eventually, policy
 
 # A full report leaves every 10 to 30 s, and figures that moved little wait for ten intervals.
 REPORTED_SECONDS = 60.0
-PROMPT = Script(headers_seconds=0.01, tokens=3)
 BROKEN = Script(headers_seconds=0.01, faults=(Fault(kind=FaultKind.STATUS, status=500),))
 QUICK_RECOVERY = {"baseExclusionSeconds": 3, "maxExclusionSeconds": 12, "slowStartSeconds": 2}
 
