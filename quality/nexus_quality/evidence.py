@@ -82,29 +82,36 @@ def shares(
         short_window_seconds=short_window_seconds,
         recent_seconds=recent_seconds,
     )
+    moment, since = int(now // _TEN), int((now - recent_seconds) // _TEN)
+    fresh = (moment, True, generation, short_window_seconds, since)
+    stale = (moment, False, generation, short_window_seconds, since)
     found = []
     for reporter in ledger.reporters.values():
-        if silent or now - reporter.heard <= ALIVE_SECONDS:
-            share = _share_of(reporter, uid, view)
+        age = now - reporter.heard
+        if silent or age <= ALIVE_SECONDS:
+            key = fresh if age <= PULSE_SECONDS else stale
+            share = _share_of(reporter, uid, view, key)
             if share is not None:
                 found.append(share)
     return tuple(found)
 
 
-def _share_of(reporter: Reporter, uid: str, view: View) -> Share | None:
+def _share_of(
+    reporter: Reporter, uid: str, view: View, key: tuple[int, bool, int, int, int]
+) -> Share | None:
     """The reporter's share, None if it did not use the backend; worked out anew when the reporter
     has said something or a bucket's time has passed.
     """
-    fresh = view.now - reporter.heard <= PULSE_SECONDS
-    moment, since = int(view.now // _TEN), int((view.now - view.recent_seconds) // _TEN)
-    key = (moment, fresh, view.generation, view.short_window_seconds, since)
-    derived = reporter.derived.setdefault(uid, {})
-    if key not in derived:
-        if any(old[0] != moment for old in derived):
-            derived.clear()
-        used = {model: one for model, one in reporter.of(uid).items() if _used(one)}
-        derived[key] = _share(reporter, uid, used, view) if used else None
-    share: Share | None = derived[key]
+    derived = reporter.derived.get(uid)
+    if derived is None:
+        derived = reporter.derived[uid] = {}
+    elif key in derived:
+        known: Share | None = derived[key]
+        return known
+    if any(old[0] != key[0] for old in derived):
+        derived.clear()
+    used = {model: one for model, one in reporter.of(uid).items() if _used(one)}
+    share = derived[key] = _share(reporter, uid, used, view) if used else None
     return share
 
 
