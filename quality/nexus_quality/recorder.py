@@ -139,6 +139,16 @@ class Series:
             if cell.bucket >= first and cell.generation >= since_generation
         )
 
+    def ttft(self, seconds: float, elapsed: float, family: Family) -> tuple[int, int]:
+        """Number and sum in milliseconds of the TTFTs in the buckets that `last` looks at."""
+        first = int((elapsed - seconds) // family) + 1
+        count = milliseconds = 0
+        for cell in self._cells[family]:
+            if cell.bucket >= first:
+                count += cell.ttft_count
+                milliseconds += cell.ttft_ms_sum
+        return count, milliseconds
+
 
 class Recorder:
     """All series of one proxy, on its boot clock since `started`."""

@@ -132,13 +132,11 @@ class Subject:
         elapsed = self.monitor.recorder.elapsed(now)
         policy = self.breaker.policy
         if policy.short_window_seconds:
-            recent = self.series.last(TTFT_RECENT_SECONDS, elapsed, Family.TEN_SECONDS)
-            if recent.ttft_count >= TTFT_RECENT_SAMPLES:
-                return recent.ttft_ms_sum // recent.ttft_count
-        hour = self._hour(elapsed)
-        if hour.ttft_count >= max(1, policy.min_requests):
-            return hour.ttft_ms_sum // hour.ttft_count
-        return None
+            count, total = self.series.ttft(TTFT_RECENT_SECONDS, elapsed, Family.TEN_SECONDS)
+            if count >= TTFT_RECENT_SAMPLES:
+                return total // count
+        count, total = self.series.ttft(HOUR, elapsed, Family.MINUTE)
+        return total // count if count >= max(1, policy.min_requests) else None
 
     def weight(self, now: float) -> float:
         """Its weight in the last resort: the recent success rate, 5 % at the least."""
