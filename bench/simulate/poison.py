@@ -1,4 +1,4 @@
-"""A reporter that lies: it claims that everything fails, always, and that everything is kept out."""
+"""A reporter that lies: everything fails, always, and everything is kept out."""
 
 from __future__ import annotations
 

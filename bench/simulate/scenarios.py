@@ -98,7 +98,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="D", title="one unlucky first request", shape=FRESH, faults=_broken(limit=1),
-        ends=1.0, note="15 min; the seed's backend is still out at their end",
+        ends=1.0, note="15 min",
+    ),
+    Scenario(
+        name="Dq", title="D at 0.02 rps", shape=replace(QUIET[1], warm=0.0),
+        faults=_broken(limit=1, end=3600.0), seconds=3600.0, ends=1.0, retries=(0,),
     ),
     Scenario(
         name="E", title="all fail 70 %, 10 min, no history", shape=YOUNG,
@@ -109,18 +113,18 @@ SCENARIOS: tuple[Scenario, ...] = (
         faults=(Fault(slow=8.0, end=2400.0),), seconds=2700.0, ends=2400.0,
     ),
     Scenario(
-        name="G", title="60 s bad, 60 s good, 30 min", shape=ONE,
-        faults=(Fault(outcome=Outcome.SERVER_ERROR, end=1800.0, period=120.0),),
-        seconds=2100.0, ends=1740.0,
+        name="G", title="60 s bad, 60 s good, 20 min", shape=ONE,
+        faults=(Fault(outcome=Outcome.SERVER_ERROR, end=1200.0, period=120.0),),
+        seconds=1500.0, ends=1140.0, note="20 min instead of 30",
     ),
     Scenario(
-        name="H", title="down for good, 1 h", shape=ONE, faults=_broken(end=3600.0),
-        seconds=3600.0, ends=3600.0, note="1 h instead of 2",
+        name="H", title="down for good, 40 min", shape=ONE, faults=_broken(end=2700.0),
+        seconds=2400.0, ends=2700.0, note="40 min instead of 2 h",
     ),
     *(
         Scenario(
             name=f"I{k}", title=f"0.02 rps over {k} proxies, down 1 h", shape=QUIET[k],
-            faults=_broken(end=3600.0), seconds=4200.0, ends=3600.0,
+            faults=_broken(end=3600.0), seconds=4200.0, ends=3600.0, retries=(0,),
         )
         for k in (1, 3, 10)
     ),
@@ -139,7 +143,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="N", title="no fault, 0.2 % errors, 4 h", shape=YOUNG, seconds=14340.0, bad=(),
-        policies=(NEXUS,),
+        policies=(NEXUS,), retries=(0,),
     ),
     Scenario(
         name="O", title="one of two models fails on one backend", shape=MODELS,
@@ -182,28 +186,29 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="F500", title="A over 500 proxies of 0.1 rps", shape=SIDECARS, faults=DOWN,
-        seconds=720.0, policies=(NEXUS, ALONE, "linkerd", "envoy"), retries=(0,),
-        note="5 min before, 2 after",
+        seconds=660.0, policies=(NEXUS, ALONE, "linkerd", "envoy"), retries=(0,), seeds=5,
+        note="5 min before, 1 after; 5 seeds",
     ),
     Scenario(
-        name="Poison", title="nine honest proxies, one that claims everything fails", shape=POISONED,
-        bad=(), changes=((0.0, poison),), policies=(NEXUS,), retries=(0,), seconds=1200.0,
+        name="Poison", title="nine honest proxies, one that claims everything fails",
+        shape=POISONED, bad=(), changes=((0.0, poison),), policies=(NEXUS,), retries=(0,),
     ),
 )  # fmt: skip
 
+CHANCE_SECONDS = {0.2: 3600.0, 0.5: 3600.0, 2.0: 1800.0, 10.0: 600.0}
 CHANCES = tuple(
     Scenario(
         name=f"{percent} % at {rps:g} rps",
         title="",
         shape=Shape(traffic=Traffic(rps=rps), slots=round(max(32.0, 16 * rps)), warm=0.0),
         faults=(Fault(outcome=Outcome.SERVER_ERROR, share=percent / 100),),
-        seconds=1200.0 if rps == 10.0 else 3600.0,
+        seconds=CHANCE_SECONDS[rps],
         ends=3600.0,
         policies=(NEXUS,),
         retries=(0,),
     )
     for percent in (10, 20, 30)
-    for rps in (0.2, 0.5, 2.0, 10.0)
+    for rps in CHANCE_SECONDS
 )
 
 QUICK = ("A", "B", "E", "L", "Q4xx", "F3")

@@ -66,7 +66,7 @@ def summary(scenario: Scenario, result: Result, free: Result | None) -> Summary:
         outs=sum(move.backend in bad for move in outs),
         wrong_verdicts=sum(turn.backend not in bad for turn in exclusions),
         wrong_outs=sum(move.backend not in bad for move in outs),
-        before_out=max(_firsts(result, bad, "failures"), default=0),
+        before_out=round(max(_firsts(result, bad, "failures"), default=0)),
         local_lag=_local_lag(scenario, result),
         fleet_lag=_fleet_lag(scenario, result, bad),
         until_lag=_until_lag(scenario, result, bad),
