@@ -7,6 +7,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from nexus_devtools.rawhttp.messages import Incomplete, Message, read_message
 
@@ -53,6 +54,14 @@ class Peer:
             return await asyncio.wait_for(self.reader.read(-1), DEADLINE)
         except ConnectionError:
             return b""
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the connection."""
+        cast(asyncio.ReadTransport, self.writer.transport).pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take what comes again."""
+        cast(asyncio.ReadTransport, self.writer.transport).resume_reading()
 
     def abort(self) -> None:
         self.writer.transport.abort()

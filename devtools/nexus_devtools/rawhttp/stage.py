@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from nexus_devtools.rawhttp.messages import Message, post
 from nexus_devtools.rawhttp.peers import Peer, Script, Upstream, open_client
@@ -170,12 +171,18 @@ class Stage:
         """Let no new connection (clients too) come about until the returned function is called."""
         loop = asyncio.get_running_loop()
         original = loop.create_connection
+        released = asyncio.Event()
 
-        async def never(*_args: object, **_options: object) -> None:
-            await asyncio.Event().wait()
+        async def later(*args: Any, **options: Any) -> Any:
+            await released.wait()
+            return await original(*args, **options)
 
-        setattr(loop, "create_connection", never)  # noqa: B010 (mypy forbids the assignment)
-        return lambda: setattr(loop, "create_connection", original)
+        def release() -> None:
+            setattr(loop, "create_connection", original)  # noqa: B010
+            released.set()
+
+        setattr(loop, "create_connection", later)  # noqa: B010 (mypy forbids the assignment)
+        return release
 
     def tick(self, seconds: float = 0.0) -> None:
         """Let the gateway believe that so many seconds have passed."""

@@ -135,12 +135,11 @@ class Incoming:
     def commit(self, upstream: UpstreamConnection, *, retries: int) -> None:
         """This answer is the one: its head, and what was held of it, go to the client."""
         exchange = self._exchange
-        client = exchange.client
         watcher = self._watcher
         body = self._body()
         self._held = []
         self._hold_until = 0.0
-        self._delivery = delivery = Delivery(client, watcher)
+        self._delivery = delivery = Delivery(exchange.client, watcher)
         ends = upstream.complete and not _breaks_off(watcher)
         delivery.begin(
             upstream.answer, exchange.choice, upstream.length, body, retries=retries, end=ends
@@ -151,8 +150,6 @@ class Incoming:
                 self._first_token()
         if upstream.complete:
             self._complete(delivery, ends=ends)
-        elif client.paused:
-            upstream.pause()
 
     # From the commit on
 

@@ -26,12 +26,15 @@ CHUNKED_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 EVENTS = (event(), event("he"), event("llo"), event(finish="stop"), DONE)
+TRAILERS = b"X-T: 1\r\nContent-Type: text/event-stream\r\n"
 
 SHAPES = {
     "length": answer(BODY),
     "chunked": CHUNKED_HEAD + chunk(BODY[:7]) + chunk(BODY[7:]) + END,
     "chunked, with extensions": CHUNKED_HEAD + b"3f;a=b\r\n" + BODY + b"\r\n" + END,
-    "chunked, with trailers": CHUNKED_HEAD + chunk(BODY) + b"0\r\nX-T: 1\r\n\r\n",
+    "chunked, with trailers": CHUNKED_HEAD
+    + chunk(BODY)
+    + b"0\r\nX-T: 1\r\nContent-Type: text/event-stream\r\n\r\n",
     "after 100": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(BODY),
     "after 103 twice": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 2 + answer(BODY),
 }
@@ -253,3 +256,18 @@ async def test_an_event_stream_of_nothing_but_sse_head_is_held_until_its_first_e
 
     await stage.backend(script)
     assert (await stage.ask(post(STREAM_BODY))).body == b"".join(EVENTS)
+
+
+async def test_the_head_says_what_holds_for_this_request_not_for_the_last(stage: Stage) -> None:
+    await stage.backend(says(answer(BODY)))
+    first = stage.router.choices[0]
+    client = await stage.client()
+    for reason in (b"capability-match", b"failover", b"last-resort"):
+        stage.router.choices[0] = first.marked(reason.decode())
+        for _ in range(2):
+            await client.send(post())
+            message = await client.receive()
+            assert message.header("x-nexus-route-reason") == reason
+    stage.backend_of().answer_headers = b"X-Nexus-Backend: renamed\r\n"
+    await client.send(post())
+    assert (await client.receive()).header("x-nexus-backend") == b"renamed"

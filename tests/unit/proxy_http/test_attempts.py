@@ -317,3 +317,11 @@ async def test_latency_is_learnt_from_streams_that_end_well(stage: Stage) -> Non
     assert stage.backend_of().latency_ms == 0
     await stage.ask(post(STREAM_BODY))
     assert stage.backend_of().latency_ms > 0
+
+
+async def test_no_latency_is_learnt_from_streams_that_fail(stage: Stage) -> None:
+    await stage.backend(says(stream(event("a"), ERROR_EVENT)), says(stream(event("a"))))
+    for _ in range(2):
+        await stage.ask(post(STREAM_BODY))
+    assert stage.outcomes() == [Outcome.STREAM_ERROR, Outcome.CUT]
+    assert stage.backend_of().latency_ms == 0

@@ -51,14 +51,14 @@ async def test_a_client_that_does_not_read_stops_its_backend(stage: Stage, kind:
     sent: list[int] = []
     await stage.backend(_sender(stage, sent, kind))
     client = await stage.client()
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.pause_reading()
     await client.send(post(STREAM_BODY))
     await until(lambda: stage.counters.bytes_sent > 1_000_000)
     await _still(lambda: sum(sent))
     assert sum(sent) < BOUND
     assert stage.counters.bytes_sent < BOUND
     assert stage.outcomes() == []
-    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    client.resume_reading()
     message = await client.receive()
     assert len(message.body) >= SIZE
     if kind == "length":
@@ -78,7 +78,7 @@ async def test_a_client_that_never_reads_again_is_let_go(stage: Stage) -> None:
     sent: list[int] = []
     upstream = await stage.backend(_sender(stage, sent, "length"))
     client = await stage.client()
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.pause_reading()
     await client.send(post())
     await until(lambda: stage.counters.bytes_sent > 1_000_000)
     await _still(lambda: sum(sent))
@@ -95,10 +95,10 @@ async def test_a_slow_client_of_one_request_is_no_burden_for_the_next(stage: Sta
     upstream = await stage.backend(says(answer(body)))
     for _ in range(3):
         client = await stage.client()
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.pause_reading()
         await client.send(post())
         await until(lambda: stage.counters.bytes_sent > 100_000)
-        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        client.resume_reading()
         assert (await client.receive()).body == body
     assert upstream.connections == 1
 
@@ -106,11 +106,24 @@ async def test_a_slow_client_of_one_request_is_no_burden_for_the_next(stage: Sta
 async def test_pipelined_answers_wait_for_a_client_that_does_not_read(stage: Stage) -> None:
     upstream = await stage.backend(says(answer(b"z" * 1_000_000)))
     client = await stage.client()
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.pause_reading()
     await client.send(post() * 100)
     await until(lambda: stage.counters.bytes_sent > 1_000_000)
     await _still(lambda: len(upstream.requests))
     assert len(upstream.requests) < 30
-    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    client.resume_reading()
     for _ in range(100):
         assert len((await client.receive()).body) == 1_000_000
+
+
+async def test_small_answers_wait_for_a_client_that_does_not_read(stage: Stage) -> None:
+    upstream = await stage.backend(says(answer(b"z" * 20_000)))
+    client = await stage.client()
+    client.pause_reading()
+    client.writer.write(post() * 3000)
+    await until(lambda: stage.counters.bytes_sent > 1_000_000)
+    await _still(lambda: len(upstream.requests))
+    assert len(upstream.requests) < 1500
+    client.resume_reading()
+    for _ in range(3000):
+        assert len((await client.receive()).body) == 20_000

@@ -193,6 +193,16 @@ class Wire:
     """Stands in for a transport and a pool."""
 
     aborted = False
+    reading = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def write(self, data: bytes) -> None: ...
 
@@ -266,3 +276,16 @@ def test_a_204_is_never_followed_by_a_body_it_seemed_to_have() -> None:
     data = b"HTTP/1.1 204 Empty\r\nContent-Length: 2\r\n\r\n"
     told = hear(upstream, [data]).told
     assert hear(upstream, [data + b"ab"]).told == told
+
+
+def test_a_connection_paused_at_the_end_is_read_again_in_the_pool() -> None:
+    upstream, wire = connection()
+    collector = Collector()
+    upstream.send(collector, b"", b"")  # type: ignore[arg-type]
+    data = answer_bytes(b"200 OK", b"application/json", b"{}", True)
+    upstream.data_received(data[:-3])
+    upstream.pause()
+    assert not wire.reading
+    upstream.data_received(data[-3:])
+    assert collector.told is not None
+    assert wire.reading

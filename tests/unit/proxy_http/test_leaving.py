@@ -67,13 +67,28 @@ async def test_the_backend_is_let_go_at_once(stage: Stage, point: str, how: str)
 async def test_leaving_while_a_connection_is_being_made_ends_the_attempt(stage: Stage) -> None:
     upstream = await stage.backend(says(answer(b"{}")))
     client = await stage.client()
-    stage.hold_connects()
+    release = stage.hold_connects()
     await client.send(post())
     await until(lambda: stage.attempts())
     client.abort()
     await until(lambda: stage.outcomes())
+    release()
+    await asyncio.sleep(0.05)
     assert stage.outcomes() == [Outcome.CLIENT_GONE]
-    assert upstream.requests == []
+    assert upstream.connections == 0
+
+
+async def test_leaving_with_an_answer_half_taken_frees_the_backend_too(stage: Stage) -> None:
+    upstream = await stage.backend(
+        says(JSON_HEAD.replace(b"500000", b"50000000") + bytes(30_000_000))
+    )
+    client = await stage.client()
+    client.pause_reading()
+    await client.send(post())
+    await until(lambda: any(c.paused for c in stage.gateway.clients))
+    client.writer.write_eof()
+    await until(lambda: stage.outcomes() == [Outcome.CLIENT_GONE])
+    await until(upstream.peers[0].lost.is_set)
 
 
 async def test_leaving_in_the_middle_of_a_request_concerns_nobody(stage: Stage) -> None:

@@ -158,6 +158,23 @@ async def test_a_backend_that_moved_is_reached_where_it_is_now(stage: Stage) -> 
     assert len(new.requests) == 1
 
 
+async def test_a_connection_to_where_a_backend_was_is_not_kept(stage: Stage) -> None:
+    release = asyncio.Event()
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await release.wait()
+        await peer.send(answer(GOOD))
+
+    old = await stage.backend(script)
+    await stage.backend(says(answer(b'{"id":"new"}')))
+    client = await _asked(stage, b'{"model":"m"}')
+    stage.backend_of(0).origin = stage.backend_of(1).origin
+    assert (await stage.ask()).body == b'{"id":"new"}'
+    release.set()
+    assert (await client.receive()).body == GOOD
+    await until(old.peers[0].lost.is_set)
+
+
 async def test_an_idle_client_is_closed(stage: Stage) -> None:
     await stage.backend(says(answer(GOOD)))
     client = await stage.client()
