@@ -161,7 +161,7 @@ class TestDeciding:
         bench.exclude()
         bench.now += 30.0
         bench.accept()
-        bench.hear(0, generation=1, pulse={"open": True}, full=True)
+        bench.hear(0, generation=1, requests=50, pulse={"open": True})
         bench.hear(1, generation=2, probe_successes=2, requests=2)
         assert bench.accept() == "S11"
         bench.hear(1, generation=3, requests=2, errors=1)
