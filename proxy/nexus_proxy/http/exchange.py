@@ -286,7 +286,7 @@ class Exchange:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
-        incoming = self._incoming
+        incoming, self._incoming = self._incoming, None
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
