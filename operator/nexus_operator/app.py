@@ -2,6 +2,7 @@
 
 Promises exit code 0 when stopped as asked and 1 otherwise, with one line that says why. kopf ends
 when a watch meets an error it does not know; what was learned is kept and it is started again.
+A process that is deposed forgets what it learned, and stands by.
 """
 
 from __future__ import annotations
@@ -63,26 +64,37 @@ async def operate(
     started: Callable[[Context], None] = lambda context: None,
 ) -> int:
     """Runs until stopped; returns the exit code. `started` gets the context once it exists."""
-    try:
-        context = Context(settings, load=find_credentials)
-    except Problem as problem:
-        log.critical("%s", problem)
-        return 1
-    started(context)
+    own_slot = True
+    while True:
+        try:
+            context = Context(settings, load=find_credentials, own_slot=own_slot)
+        except Problem as problem:
+            log.critical("%s", problem)
+            return 1
+        started(context)
+        await one_term(context)
+        if context.failure is not None:
+            log.critical("%s", context.failure)
+            return 1
+        if context.stopped or not context.deposed:
+            log.info("stopped")
+            return 0
+        own_slot = False  # whoever leads now is not a process that this one replaced
+
+
+async def one_term(context: Context) -> None:
+    """Stands by and then leads, through as many lives of kopf as it takes."""
+    catch_signals(context)
+    context.elect()
     try:
         for pause in itertools.chain(RESTART_SECONDS, itertools.repeat(RESTART_SECONDS[-1])):
             await one_life(context)
             if context.stop_flag.is_set():
-                break
+                return
             log.warning("watching again in %.0f s", pause)
             await asyncio.sleep(pause)
     finally:
         await context.close()
-    if context.failure is not None:
-        log.critical("%s", context.failure)
-        return 1
-    log.info("stopped")
-    return 0
 
 
 async def one_life(context: Context) -> None:
@@ -111,4 +123,4 @@ def catch_signals(context: Context) -> None:
     """SIGTERM and SIGINT stop the operator; in the place of kopf's handlers, which end one life."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, context.stop_flag.set)
+        loop.add_signal_handler(number, context.ask_to_stop)

@@ -22,6 +22,7 @@ from nexus_operator.evaluator import Evaluator
 from nexus_operator.identity import Identities
 from nexus_operator.intake import Intake
 from nexus_operator.kube import Kube
+from nexus_operator.leader import Leader, slot
 from nexus_operator.metrics import Metrics
 from nexus_operator.observer import Observer
 from nexus_operator.planner import Planner
@@ -44,16 +45,29 @@ STARTING = "starting: the objects are being listed"
 
 
 class Context:
-    """One operator. `load` finds credentials; `failure` is why it had to end, if it had to."""
+    """One operator, from standing by to leading and no further: `deposed` says that it led.
 
-    def __init__(self, settings: Settings, *, load: Callable[[], Credentials] = found.load) -> None:
+    `load` finds credentials; `own_slot`: whether a lease in our name is one we may take over;
+    `failure` is why it had to end, if it had to.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        load: Callable[[], Credentials] = found.load,
+        own_slot: bool = True,
+    ) -> None:
         self.settings = settings
         self.stop_flag = asyncio.Event()
         self.failure: Fatal | None = None
         self.problem: str | None = STARTING
         self._load = load
         self._tasks: list[asyncio.Task[None]] = []
+        self._election: asyncio.Task[None] | None = None
         self._timed = False
+        self.stopped = self.deposed = False
+        self._own_slot = own_slot
         self._assemble(load())
 
     def __copy__(self) -> Context:
@@ -67,10 +81,20 @@ class Context:
             return (None,)
         return self.settings.namespaces or (self.kube.credentials.namespace,)
 
+    @property
+    def why_not_ready(self) -> str | None:
+        """The line for `/readyz`: a standby says who leads, a new leader that it is listing."""
+        if self.problem in (None, STARTING):
+            return self.leader.problem or self.problem
+        return self.problem
+
     async def start(self) -> None:
-        """Listens, waits for the API server, reads all objects, then sets everything going."""
+        """Listens, waits until it can work and leads, reads all objects, sets everything going."""
         try:
             await self.server.start()
+            await self._until(self._rehearse)
+            self.problem = STARTING
+            await self.leader.elected()
             await self._until(self._first_look)
         except BaseException:
             await self.stop()
@@ -95,8 +119,22 @@ class Context:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
+    def elect(self) -> None:
+        """Takes part in the election from now on, from one life of kopf to the next."""
+        self._election = asyncio.create_task(self.leader.run(), name="nexus leader")
+        self._election.add_done_callback(self._ended)
+
+    def ask_to_stop(self) -> None:
+        """A signal: this process is to end."""
+        self.stopped = True
+        self.stop_flag.set()
+
     async def close(self) -> None:
-        """Closes the connections, once and for all."""
+        """Gives up the lease and closes the connections, once and for all."""
+        if self._election is not None:
+            self._election.cancel()
+            await asyncio.gather(self._election, return_exceptions=True)
+        await self.leader.release()
         await self.kube.close()
         await self.doorbell.close()
 
@@ -124,6 +162,11 @@ class Context:
     async def _until(self, attempt: Callable[[], Awaitable[None]]) -> None:
         await until(attempt, trouble=self._trouble, clock=self.clock)
 
+    async def _rehearse(self) -> None:
+        """Reads everything and keeps nothing: one that could not work must not lead."""
+        await check(self.kube)
+        await list_all(self.kube, self.namespaces, see=lambda *_: None, gone=lambda *_: None)
+
     async def _first_look(self) -> None:
         """Reads everything, while no watch runs that could know better."""
         await check(self.kube)
@@ -132,12 +175,23 @@ class Context:
 
     def _agree_on_time(self) -> None:
         """Takes the API server's time where ours is off: `until` is compared with its clock."""
-        off = (self.kube.server_time or self.clock()) - self.clock()
-        if self._timed or abs(off) <= CLOCK_TOLERANCE_SECONDS:
+        if self._timed:
             return
-        log.warning("this machine's clock is %.0f s off the API server's: its time is used", off)
-        self.clock.correct(off)
-        self.engine.started = self.clock()
+        off = (self.kube.server_time or self.clock()) - self.clock()
+        if abs(off) > CLOCK_TOLERANCE_SECONDS:
+            log.warning(
+                "this machine's clock is %.0f s off the API server's: its time is used", off
+            )
+            self.clock.correct(off)
+        self.engine.begin(self.clock())
+
+    def _step_down(self) -> None:
+        self.deposed = True
+        self.stop_flag.set()
+
+    def _identity(self) -> str:
+        inside = self.kube.credentials.in_cluster
+        return slot(in_cluster=inside, host=self.settings.host, port=self.server.port)
 
     def _missing(self, plural: str, there: set[str]) -> None:
         for uid in self.registry.shelf(plural).uids() - there:
@@ -170,6 +224,13 @@ class Context:
         self.engine = FleetEngine(
             epoch=secrets.token_hex(8), started=self.clock(), random=self._chance
         )
+        self.leader = Leader(
+            kube=self.kube,
+            identity=self._identity,
+            deposed=self._step_down,
+            own_slot=self._own_slot,
+        )
+        self.metrics.leader.set_function(lambda: float(self.leader.leading))
         self._assemble_prober()
         self._assemble_writer()
         self._assemble_judges()
@@ -208,6 +269,7 @@ class Context:
             metrics=self.metrics,
             clock=self.clock,
             random=self._chance,
+            time_left=lambda: self.leader.time_left,
         )
 
     def _assemble_judges(self) -> None:
@@ -247,7 +309,7 @@ class Context:
         )
         self.server = Server(
             settings=self.settings,
-            why_not_ready=lambda: self.problem,
+            why_not_ready=lambda: self.why_not_ready,
             metrics_page=self.metrics.page,
             stats_page=self.stats.page,
             intake=Intake(

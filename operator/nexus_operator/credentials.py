@@ -41,6 +41,7 @@ class Credentials:
     certificate_path: str | None = None
     key_path: str | None = None
     proxy_url: str | None = None
+    in_cluster: bool = False
 
     def headers(self) -> dict[str, str]:
         """The Authorization header, unless a certificate speaks for us."""
@@ -77,6 +78,7 @@ def from_service_account(folder: Path, environ: Mapping[str, str]) -> Credential
         namespace=namespace.read_text().strip() if namespace.exists() else "default",
         ca_path=str(certificate) if certificate.exists() else None,
         token=(folder / "token").read_text().strip(),
+        in_cluster=True,
     )
 
 

@@ -1,7 +1,7 @@
 """The quality engine with the questions only an operator asks.
 
 Everything that decides is in `nexus_quality`; here are an audit policy's opinion and the ends of
-exclusions, all read-only.
+exclusions, all read-only, and the moment from which this process judges.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from __future__ import annotations
 from nexus_api import SubjectState
 from nexus_quality.engine import Engine
 from nexus_quality.evidence import shares
+from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
 from nexus_quality.rules import Firing, fire
 
 
 class FleetEngine(Engine):
     """An `Engine` that can be asked about policies that are not in force."""
+
+    def begin(self, now: float) -> None:
+        """Starts to judge now: nothing was heard yet, however long the process stood by."""
+        self.started = now
+        self._ledger = Ledger(now)
 
     def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
         """The rule that would exclude the backend now if `policy` were in force."""

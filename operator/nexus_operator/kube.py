@@ -1,9 +1,10 @@
 """The operator's own client of the API server, beside kopf's.
 
-Promises four kinds of request and no other: read our three kinds, apply their `/status`, ask
-TokenReview and SubjectAccessReview, create Events. A status write is a forced server-side apply
-that carries UID and resourceVersion, so it can neither hit a namesake nor overwrite what it has
-not seen. It never writes anything but `/status` and never retries: callers know what still matters.
+Promises five kinds of request and no other: read our three kinds, apply their `/status`, ask
+TokenReview and SubjectAccessReview, create Events, hold a Lease. A status write is a forced
+server-side apply that carries UID and resourceVersion, so it can neither hit a namesake nor
+overwrite what it has not seen. Of our kinds it writes nothing but `/status`, and it never retries:
+callers know what still matters.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from nexus_api.meta import API_VERSION, GROUP, VERSION
 from nexus_operator.credentials import Credentials
 
 FIELD_MANAGER = "nexus-operator"
+LEASE_VERSION = "coordination.k8s.io/v1"
 APPLY = "application/apply-patch+yaml"
 PAGE = 200
 TIMEOUT = httpx.Timeout(10.0, read=30.0)
@@ -120,6 +122,31 @@ class Kube:
         """Creates a core/v1 Event."""
         await self._call("POST", f"/api/v1/namespaces/{namespace}/events", body=event)
 
+    async def get_lease(self, namespace: str, name: str) -> dict[str, Any]:
+        """A Lease."""
+        return await self._call("GET", lease_address(namespace, name))
+
+    async def create_lease(self, namespace: str, name: str) -> dict[str, Any]:
+        """A Lease that is there from now on, created without a holder if it was not.
+
+        By server-side apply: only a request that names what it creates can be allowed by name.
+        """
+        body = {
+            "apiVersion": LEASE_VERSION,
+            "kind": "Lease",
+            "metadata": {"namespace": namespace, "name": name},
+        }
+        url, headers = lease_address(namespace, name), {"Content-Type": APPLY}
+        params = {"fieldManager": FIELD_MANAGER}
+        return await self._call("PATCH", url, params=params, headers=headers, body=body)
+
+    async def put_lease(
+        self, namespace: str, name: str, lease: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Writes a Lease. `ApiError` 409: it is not any more as it was read."""
+        params = {"fieldManager": FIELD_MANAGER}
+        return await self._call("PUT", lease_address(namespace, name), params=params, body=lease)
+
     async def _create_review(
         self, group: str, kind: str, plural: str, spec: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -184,6 +211,11 @@ def collection(plural: str, namespace: str | None) -> str:
     """The address of all objects of a kind in a namespace, None for all."""
     where = f"/namespaces/{namespace}" if namespace else ""
     return f"/apis/{GROUP}/{VERSION}{where}/{plural}"
+
+
+def lease_address(namespace: str, name: str) -> str:
+    """The address of a Lease."""
+    return f"/apis/{LEASE_VERSION}/namespaces/{namespace}/leases/{name}"
 
 
 def _error(answer: httpx.Response) -> ApiError:

@@ -20,6 +20,7 @@ TRANSITIONS: Final = "nexus_operator_transitions_total"
 STATUS_WRITES: Final = "nexus_operator_status_writes_total"
 PROBES: Final = "nexus_operator_probes_total"
 EVENTS: Final = "nexus_operator_events_total"
+LEADER: Final = "nexus_operator_leader"
 
 LABEL_AGENT: Final = "agent_id"
 
@@ -36,6 +37,7 @@ HELP: Final = {
     STATUS_WRITES: "Status writes, by kind of object and result.",
     PROBES: "Health probes, by result.",
     EVENTS: "Kubernetes Events, by result.",
+    LEADER: "1 while this process leads and may write statuses, else 0.",
 }
 
 # The seed's buckets, in seconds, with finer steps where interactive use lives.

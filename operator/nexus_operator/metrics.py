@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -107,6 +107,7 @@ class Metrics:
         self.status_writes = self._counter(names.STATUS_WRITES, "kind", "result")
         self.probes = self._counter(names.PROBES, "result")
         self.events = self._counter(names.EVENTS, "result")
+        self.leader = Gauge(names.LEADER, names.HELP[names.LEADER], registry=self.registry)
         self.report_seconds = Histogram(
             names.REPORT_SECONDS, names.HELP[names.REPORT_SECONDS], registry=self.registry
         )

@@ -63,7 +63,7 @@ async def check(kube: Kube) -> None:
     try:
         served = await kube.served_plurals()
     except ApiError as error:
-        raise _explained(kube, error, verb="get", resource="/apis", namespace=None) from None
+        raise explained(kube, error, verb="get", resource="/apis", namespace=None) from None
     except httpx.HTTPError as error:
         raise api_away(kube.credentials.server, error) from None
     missing = [plural for plural in ORDER if plural not in served]
@@ -106,19 +106,21 @@ async def pages(
         async for page in kube.pages(plural, namespace):
             yield page
     except ApiError as error:
-        raise _explained(
+        raise explained(
             kube, error, verb="list", resource=f"{plural}.nexus.dev", namespace=namespace
         ) from None
     except httpx.HTTPError as error:
         raise api_away(kube.credentials.server, error) from None
 
 
-def _explained(
-    kube: Kube, error: ApiError, *, verb: str, resource: str, namespace: str | None
+def explained(
+    kube: Kube, error: Exception, *, verb: str, resource: str, namespace: str | None
 ) -> Unready:
+    """What an error of the client means, and what to do about it."""
     server = kube.credentials.server
-    if error.status == 401:
+    status = error.status if isinstance(error, ApiError) else None
+    if status == 401:
         return token_rejected(server, kube.credentials.origin)
-    if error.status == 403:
+    if status == 403:
         return right_missing(verb=verb, resource=resource, namespace=namespace)
     return api_away(server, error)

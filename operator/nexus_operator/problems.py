@@ -41,6 +41,13 @@ def right_missing(*, verb: str, resource: str, namespace: str | None) -> Unready
     )
 
 
+def namespace_missing(namespace: str) -> Unready:
+    """There is no namespace to keep the Lease in."""
+    return Unready(
+        f"no namespace {namespace} to hold the Lease in: kubectl apply -k manifests/rbac/operator"
+    )
+
+
 def crds_missing(plurals: list[str]) -> Unready:
     """The kinds are not served."""
     names = ", ".join(f"{plural}.nexus.dev" for plural in plurals)

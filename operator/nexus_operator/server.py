@@ -19,6 +19,7 @@ from nexus_operator.settings import Settings
 from nexus_quality.report import MAX_BYTES
 
 DRAIN_SECONDS = 10.0
+RETRY_AFTER_SECONDS = "2"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -103,5 +104,6 @@ class Server:
     async def _outcomes(self, request: web.Request) -> web.StreamResponse:
         reason = self._why_not_ready()
         if reason is not None:
-            return web.json_response({"error": reason}, status=503)
+            again = {"Retry-After": RETRY_AFTER_SECONDS}
+            return web.json_response({"error": reason}, status=503, headers=again)
         return await self._intake(request)

@@ -1,14 +1,17 @@
 """The one place that writes: statuses, latest wanted value first, each at most once at a time.
 
-Promises that a status is planned at the moment it is sent, so a retry never sends what is no longer
-wanted; that a transition is accepted only when its write was; that a conflict is answered by
-reading again; and that one object in trouble delays no other. What to write is the planner's.
+Promises that nothing is sent without time left to write, and no answer waited for beyond it (how
+long is the leader's to say); that a status is planned at the moment it is sent, so a retry never
+sends what is no longer wanted; that a transition is accepted only when its write was; that a
+conflict is answered by reading again; and that one object in trouble delays no other. What to
+write is the planner's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +32,7 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 8
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 FINISH_SECONDS = 5.0
+SEND_SECONDS = 60.0
 GONE = 404
 FORBIDDEN = 403
 CONFLICT = 409
@@ -77,12 +81,14 @@ class Writer:
         metrics: Metrics,
         clock: Callable[[], float],
         random: Callable[[], float],
+        time_left: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._kube = kube
         self._planner = planner
         self._metrics = metrics
         self._clock = clock
         self._random = random
+        self._time_left = time_left
         self._marked: dict[Key, None] = {}
         self._wake = asyncio.Event()
         self._busy: dict[Key, asyncio.Task[None]] = {}
@@ -144,13 +150,19 @@ class Writer:
 
     async def _serve(self, key: Key) -> None:
         """Writes what is due of one object, one transition after the other."""
-        while (plan := self._planner.plan(key)) is not None:
+        while True:
+            if (left := self._time_left()) <= 0:
+                self._retry(key, None)
+                return
+            if (plan := self._planner.plan(key)) is None:
+                return
             try:
-                stored = await self._send(key, plan)
+                async with asyncio.timeout(min(left, SEND_SECONDS)):
+                    stored = await self._send(key, plan)
             except ApiError as error:
                 await self._refused(key, plan, error)
                 return
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, TimeoutError) as error:
                 log.warning(
                     "status of %s not written: %s", plan.metadata.name, error or "no answer"
                 )

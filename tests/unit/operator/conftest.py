@@ -43,6 +43,7 @@ class FakeCluster(kmock.KubernetesEmulator):
     events: list[Stored] = attrs.field(factory=list, init=False)
     tokens: dict[str, Stored] = attrs.field(factory=dict, init=False)
     grants: set[tuple[str, str]] = attrs.field(factory=set, init=False)
+    leases: dict[str, Stored] = attrs.field(factory=dict, init=False)
     reviews: list[str] = attrs.field(factory=list, init=False)
     refuse: Callable[[str], int | None] = attrs.field(default=lambda path: None, init=False)
     watches: int = attrs.field(default=0, init=False)
@@ -71,6 +72,8 @@ class FakeCluster(kmock.KubernetesEmulator):
             return self._review_token(request.data)
         if path.endswith("/subjectaccessreviews"):
             return self._review_access(request.data)
+        if "/leases/" in path:
+            return self._lease(request)
         if path.endswith("/events"):
             self.events.append(request.data)
             return self._answer(201, request.data)
@@ -123,6 +126,19 @@ class FakeCluster(kmock.KubernetesEmulator):
     async def _serve_list(self, request: rendering.Request) -> rendering.Payload:
         body = await super()._serve_list(request)
         return {**body, "metadata": {"resourceVersion": str(self._head)}}  # type: ignore[dict-item]
+
+    def _lease(self, request: rendering.Request) -> aiohttp.web.StreamResponse:
+        path = request.url.path
+        lease = self.leases.get(path)
+        if request.method == "GET":
+            return self._answer(200 if lease else 404, lease or {"message": "not found"})
+        known = (lease or {}).get("metadata", {})
+        asked = (request.data.get("metadata") or {}).get("resourceVersion")
+        if asked not in (None, known.get("resourceVersion")):
+            return self._answer(409, {"message": "it has changed"})
+        lease = (lease or {}) | request.data | {"metadata": {"resourceVersion": self._bump()}}
+        self.leases[path] = lease
+        return self._answer(200, lease)
 
     def _review_token(self, body: Stored) -> aiohttp.web.StreamResponse:
         token = body["spec"]["token"]
