@@ -11,7 +11,6 @@ import json
 import os
 import ssl
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from nexus_operator.private_files import keep
 from nexus_operator.problems import no_cluster
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -152,7 +152,7 @@ def _run_plugin(plugin: Mapping[str, Any]) -> tuple[str | None, str | None, str 
         ) from None
     certificate, key = status.get("clientCertificateData"), status.get("clientKeyData")
     if certificate and key:
-        return status.get("token"), _kept(certificate), _kept(key)
+        return status.get("token"), keep(certificate.encode()), keep(key.encode())
     return status.get("token"), None, None
 
 
@@ -180,13 +180,8 @@ def _absolute(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _filename(source: Any) -> str | None:
-    return str(source.filename()) if source is not None else None
-
-
-def _kept(text: str) -> str:
-    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-        file.write(text)
-    return file.name
+    # pykube's own filename() would leave inline keys behind in the temporary folder.
+    return keep(source.bytes()) if source is not None else None
 
 
 def _one_line(error: Exception) -> str:
