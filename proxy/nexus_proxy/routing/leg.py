@@ -177,7 +177,7 @@ class Leg:
             self._place_all(now)
         elif unread:
             # One request changes its backend several times: begun, first byte, ended.
-            for backend in {*entries[self._read :]}:
+            for backend in dict.fromkeys(entries[self._read :]):
                 number = self._number.get(backend)
                 if number is not None and number < self._placed:
                     self._place(number, now)
