@@ -1,4 +1,5 @@
 """`python -m bench [NAME ...]`: run benchmarks and print their tables; all of them by default.
+`python -m bench simulate [OPTION ...]` runs the simulation in full, see `--help`.
 
 Each benchmark is a module of this package with a `main()` that prints. Figures are ratios, CPU per
 operation or waits on conditions; nothing here passes or fails.
@@ -9,11 +10,13 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("decision", "quality", "bytepath", "footprint", "verdict")
+BENCHMARKS = ("decision", "quality", "bytepath", "footprint", "verdict", "simulate")
 
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks in order."""
+    if names and names[0] == "simulate":
+        return int(importlib.import_module("bench.simulate").main(names[1:]))
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         print(f"no benchmark {unknown[0]!r}: there are {', '.join(BENCHMARKS)}", file=sys.stderr)
