@@ -32,7 +32,8 @@ def up(kind: str) -> None:
         return
     plane = ControlPlane.up(NAME)
     plane.apply_crds()
-    print(f"{plane.server} is up (etcd and kube-apiserver; no nodes), make cluster-down ends it")
+    print(f"{plane.server} is up (etcd and kube-apiserver; no nodes), with the custom resources")
+    print("make cluster-down ends it")
     print(f'export KUBECONFIG={plane.kubeconfig} PATH="{plane.kubectl.parent}:$PATH"')
 
 

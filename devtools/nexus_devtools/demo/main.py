@@ -43,14 +43,24 @@ def main(arguments: list[str] | None = None) -> int:
         _run(folder, keep=options.keep, code=code)
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", flush=True)
-    except (ControlPlaneError, ChildError, DemoError) as error:
-        print(f"the demo failed: {error}", file=sys.stderr)
+    except Exception as error:
         code[0] = 1
+        known = _known(error)
+        if known is None:
+            raise
+        print(f"the demo failed: {known}", file=sys.stderr)
     finally:
         interrupts.ignore()
         if folder.remove(keep_logs=code[0] == 1):
             print(f"the logs are in {folder.path}", file=sys.stderr)
     return code[0]
+
+
+def _known(error: Exception) -> Exception | None:
+    """The failure that has a message for people, out of the group it may have come in."""
+    if isinstance(error, ExceptionGroup):
+        return next(filter(None, map(_known, error.exceptions)), None)
+    return error if isinstance(error, (ControlPlaneError, ChildError, DemoError)) else None
 
 
 def _run(folder: Folder, *, keep: bool, code: list[int]) -> None:

@@ -91,3 +91,12 @@ def test_the_summary_says_what_is_simulated_and_what_differs_from_the_defaults()
     text = "\n".join(summary.lines(GOOD, summary.claims(GOOD)))
     assert "sim-a and sim-b are simulated" in text
     assert "exclusion 10 s" in text
+
+
+def test_a_failure_among_tasks_is_told_in_its_own_words() -> None:
+    from nexus_devtools.demo.main import _known
+    from nexus_devtools.demo.processes import DemoError
+
+    ended = DemoError("nexus-proxy-app-one ended with code -9")
+    assert _known(ExceptionGroup("tasks", [ExceptionGroup("more", [ended])])) is ended
+    assert _known(ExceptionGroup("tasks", [ValueError("a bug")])) is None
