@@ -19,7 +19,8 @@ import msgspec
 import yaml
 
 from nexus_api import InvalidObject, LLMBackend, QualityPolicy, RoutingPolicy, decode_object
-from nexus_api.meta import KINDS
+from nexus_api.meta import GROUP, KINDS
+from nexus_api.unknown import unknown_fields
 from nexus_api.validate import violations
 from nexus_proxy.control import Objects
 from nexus_proxy.settings import UsageError
@@ -80,6 +81,8 @@ def load(folder: Path, *, namespace: str | None = None) -> Manifests:
         if kind == "Secret":
             secrets.update([_secret(path, document)])
         if kind not in KINDS:
+            if str(document.get("apiVersion", "")).startswith(f"{GROUP}/"):
+                raise InvalidManifests(f"{path}: unknown kind {kind}: {', '.join(KINDS)}")
             continue
         read = _read(path, document)
         meta = read.metadata
@@ -129,6 +132,8 @@ def _read(path: Path, document: Mapping[str, Any]) -> NexusObject:
     except InvalidObject as error:
         raise InvalidManifests(f"{path}: {error}") from None
     kind, name = document["kind"], read.metadata.name
+    for field in unknown_fields(document.get("spec"), type(read.spec)):
+        raise InvalidManifests(f"{path}: {kind} {name}: unknown field {field}")
     for field, problem in violations(read):
         raise InvalidManifests(f"{path}: {kind} {name}: {field}: {problem}")
     namespace = read.metadata.namespace or DEFAULT_NAMESPACE

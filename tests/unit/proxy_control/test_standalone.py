@@ -83,6 +83,8 @@ BAD = [
     ("a: [1,", "bad.yaml: while parsing"),
     (BACKEND.replace("http://b:1", "ftp://b"), "bad.yaml: LLMBackend b: spec.url"),
     (BACKEND.replace("models:", "priority: high, models:"), "spec.priority"),
+    (BACKEND.replace("models:", "modls:"), "LLMBackend b: unknown field spec.modls"),
+    (BACKEND.replace("LLMBackend", "LLMBackendd"), "unknown kind LLMBackendd: LLMBackend, "),
     (BACKEND.replace("v1alpha1", "v9"), "apiVersion: write nexus.dev/v1alpha1"),
     (f"{BACKEND}    ---{BACKEND}", "LLMBackend b is defined twice"),
     (SECRET.replace("b25l", '"%%%"'), "Secret s: data.one is not base64 text"),
