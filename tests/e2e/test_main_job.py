@@ -140,7 +140,10 @@ def test_an_edited_policy_takes_effect_without_a_restart(world: World) -> None:
             recovery=QUICK_RECOVERY | {"baseExclusionSeconds": 30, "maxExclusionSeconds": 60},
         )
     )
-    world.wait_for_state("beta", "Excluded", seconds=10)
+    # The quorum needs three errors beside the worst reporter: traffic goes on until they are there.
+    world.send_until(
+        lambda: world.state("beta") == "Excluded", what="beta excluded at 5 %", seconds=20
+    )
     rule = world.get("beta")["status"]["exclusion"]["rule"]
     assert rule in ("ErrorRate", "ShortWindow")
     world.apply(policy("default", metricsIntervalSeconds=1, recovery=QUICK_RECOVERY))
