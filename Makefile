@@ -53,6 +53,10 @@ unit: $(DEV_STAMP) ## the unit tests alone (a minute, no API server)
 bench: $(DEV_STAMP) ## measure: CPU per request beside nginx, verdict latency, memory, decisions; prints tables
 	@$(BIN)/python -m bench
 
+.PHONY: simulate
+simulate: $(DEV_STAMP) ## the shipped engine against other detectors in simulated outages; tables and pictures for docs/quality.md
+	@$(BIN)/python -m bench simulate --write
+
 .PHONY: cluster-up
 cluster-up: $(DEV_STAMP) ## start a Kubernetes control plane without root (CLUSTER=kind: a kind cluster, needs Docker)
 	@$(BIN)/python -m nexus_devtools.cluster up $(CLUSTER)
