@@ -175,6 +175,8 @@ class Exchange:
         if outcome is Outcome.THROTTLED and upstream is not None:
             asked = upstream.answer.retry_after
             self.choice.candidate.rest(now, None if asked is None else retry_after_seconds(asked))
+        elif outcome is Outcome.MODEL_MISSING:
+            self.choice.candidate.lacks(now, self.call.endpoint)
         if passable is not None and upstream is not None and upstream.complete:
             self._saved = (upstream.answer, self.choice, upstream.length, passable)
             passable = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nexus_proxy.http.delivery import Delivery
-from nexus_proxy.http.inspect import is_error_body
+from nexus_proxy.http.inspect import blames_request, is_error_body
 from nexus_proxy.http.sse import Watcher
 from nexus_quality.outcome import Outcome, of_status
 
@@ -95,7 +95,13 @@ class Incoming:
         if self._verdict is Outcome.CLIENT_ERROR:
             self._accept(upstream)
         elif upstream.complete or self._held_bytes > HOLD_BYTES:
-            self._fail_by_status(upstream)
+            if self._verdict is Outcome.MODEL_MISSING and blames_request(
+                self._body(), upstream.answer.encoded
+            ):
+                self._verdict = Outcome.CLIENT_ERROR
+                self._accept(upstream)
+            else:
+                self._fail_by_status(upstream)
 
     def _fail_by_status(self, upstream: UpstreamConnection) -> None:
         why = f"HTTP {upstream.answer.status}"

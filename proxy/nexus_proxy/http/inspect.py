@@ -32,6 +32,20 @@ def is_error_body(body: bytes, encoded: bytes = b"") -> bool:
     return isinstance(message, dict) and is_error(message)
 
 
+def blames_request(body: bytes, encoded: bytes = b"") -> bool:
+    """The body of a 404 says that something else than the model or the endpoint was not found: a
+    file or an earlier response that the request named.
+    """
+    try:
+        message = _decode(_unpacked(body, encoded) if encoded else body)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    error = message.get("error") if isinstance(message, dict) else None
+    if not isinstance(error, dict) or error.get("type") != "invalid_request_error":
+        return False
+    return "model" not in f"{error.get('code')} {error.get('param')} {error.get('message')}".lower()
+
+
 def _unpacked(body: bytes, encoded: bytes) -> bytes:
     """The plain bytes, or none where the coding is unknown, broken or hides too much."""
     bits = _WINDOW_BITS.get(encoded)

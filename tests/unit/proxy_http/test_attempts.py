@@ -24,6 +24,7 @@ from nexus_devtools.rawhttp.messages import (
 from nexus_devtools.rawhttp.peers import Peer, Script, says, says_and_closes, until
 from nexus_devtools.rawhttp.stage import Stage
 from nexus_proxy.routing.candidate import Credentials
+from nexus_proxy.routing.request import Endpoint
 from nexus_quality.outcome import Outcome
 
 GOOD = b'{"id":"good"}'
@@ -159,6 +160,30 @@ async def test_a_throttled_candidate_rests_as_long_as_it_asked(stage: Stage) -> 
     await stage.ask()
     rest = stage.router.choices[0].candidate.resting_until - before
     assert 20 <= rest < 23
+
+
+async def test_a_model_that_is_missing_is_left_out_at_this_endpoint(stage: Stage) -> None:
+    body = b'{"error":{"message":"The model `m` does not exist.","type":"NotFoundError"}}'
+    await stage.backend(says(answer(body, status="404 Not Found")))
+    await stage.backend(says(answer(GOOD)))
+    before = stage.clock()
+    await stage.ask()
+    missing = stage.router.choices[0].candidate.missing_until
+    assert list(missing) == [Endpoint.CHAT]
+    assert missing[Endpoint.CHAT] > before
+    assert stage.router.choices[1].candidate.missing_until == {}
+
+
+async def test_a_404_about_something_the_client_named_is_the_clients_to_see(
+    stage: Stage,
+) -> None:
+    body = b'{"error":{"message":"No such File object: f-1","type":"invalid_request_error"}}'
+    await stage.backend(says(answer(body, status="404 Not Found")))
+    await stage.backend(says(answer(GOOD)))
+    message = await stage.ask(post(path="/v1/responses"))
+    assert (message.status, message.body) == (404, body)
+    assert stage.outcomes() == [Outcome.CLIENT_ERROR]
+    assert stage.router.choices[0].candidate.missing_until == {}
 
 
 async def test_the_last_answer_passes_as_it_came_when_nobody_is_left(stage: Stage) -> None:

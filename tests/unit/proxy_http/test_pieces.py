@@ -11,7 +11,7 @@ import pytest
 from nexus_proxy.envelope import broken_stream_event, error_body, error_type, rejection_body
 from nexus_proxy.http.answer_head import retry_after_seconds
 from nexus_proxy.http.heads import Roles, header_text, named_by_connection, without
-from nexus_proxy.http.inspect import is_error_body
+from nexus_proxy.http.inspect import blames_request, is_error_body
 from nexus_proxy.http.rewrite import with_model
 from nexus_proxy.http.sse import MAX_EVENT_BYTES, Watcher
 from nexus_proxy.routing.router import Reason, Rejection
@@ -65,6 +65,23 @@ ERROR_BODIES = {
 @pytest.mark.parametrize("body", ERROR_BODIES)
 def test_an_error_object_is_told_from_an_answer(body: bytes) -> None:
     assert is_error_body(body) is ERROR_BODIES[body]
+
+
+BLAMED = {
+    b'{"error":{"type":"invalid_request_error","message":"No such File object: f"}}': True,
+    b'{"error":{"type":"invalid_request_error","code":"model_not_found"}}': False,
+    b'{"error":{"type":"invalid_request_error","message":"No such Model"}}': False,
+    b'{"error":{"type":"not_found_error","message":"File Not Found","code":404}}': False,
+    b'{"error":"model not found"}': False,
+    b'{"detail":"Not Found"}': False,
+    b"<h1>404</h1>": False,
+    b"[]": False,
+}
+
+
+@pytest.mark.parametrize("body", BLAMED)
+def test_a_404_of_the_requests_own_making_is_told_from_a_missing_model(body: bytes) -> None:
+    assert blames_request(body) is BLAMED[body]
 
 
 def test_packed_bodies_are_looked_into_within_bounds() -> None:
