@@ -129,6 +129,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         for k in (1, 3, 10)
     ),
     Scenario(
+        name="Ilast", title="I1 where the last backend breaks: all equal, the seed takes the last",
+        shape=QUIET[1], faults=_broken(end=3600.0, backends=(2,)), bad=(2,), seconds=4200.0,
+        ends=3600.0, retries=(0,),
+    ),
+    Scenario(
         name="J", title="two of three down, 10 min", shape=ONE, faults=_broken(backends=(0, 1)),
         bad=(0, 1),
     ),
