@@ -106,11 +106,11 @@ def report(outcome: Outcome) -> str:
     ]
     chances = chance_table(outcome)
     if chances:
-        hours = ", ".join(f"{s / 3600:g} h at {rps:g} rps" for rps, s in CHANCE_SECONDS.items())
+        spans = ", ".join(f"{s / 60:g} min at {rps:g} rps" for rps, s in CHANCE_SECONDS.items())
         parts += [
             "### A backend that fails now and then\n",
-            f"One of three, from the first request on, {hours} per seed; nothing is expected of "
-            "these, they are as they are.\n",
+            f"One of three, without retries, from the first request on, {spans} per seed. Nothing "
+            "is expected of these, they are as they are.\n",
             chances,
         ]
     return "\n".join(parts)
