@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from bench.simulate.measure import Log
 from bench.simulate.world import EPOCH, World
 
-from nexus_api import BackendState, Exclusion, LLMBackend, LLMBackendStatus
-from nexus_api.backend import SubjectState
+from nexus_api import BackendState, LLMBackend, LLMBackendStatus
 from nexus_api.fingerprint import verdict_fingerprint
-from nexus_api.quantities import format_percent, format_time
 from nexus_proxy.control import Objects
 from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.policy import DEFAULT_POLICY, policy_from_spec
+from nexus_quality.published import exclusion_of
 from nexus_quality.report import Answer, decode_report
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.verdict import Verdict
@@ -228,33 +227,10 @@ def shared_of(verdict: Verdict) -> SharedVerdict:
     )
 
 
-_STATES = {
-    SubjectState.ACTIVE: BackendState.ACTIVE,
-    SubjectState.EXCLUDED: BackendState.EXCLUDED,
-    SubjectState.PROBATION: BackendState.PROBATION,
-}
-
-
 def status_of(verdict: Verdict) -> LLMBackendStatus:
     """A verdict as it stands in a status."""
-    firing, share = verdict.firing, verdict.share_basis_points
-    exclusion = Exclusion(
-        start_time=_time(verdict.started),
-        until_time=_time(verdict.until),
-        rule=firing.rule if firing else None,
-        errors=firing.errors if firing else None,
-        requests=firing.requests if firing else None,
-        reason=firing.reason if firing else None,
-        count=verdict.count,
-        probation_share=None if share is None else format_percent(share),
-        recovered_time=_time(verdict.recovered),
-    )
     return LLMBackendStatus(
-        state=_STATES[verdict.state],
+        state=BackendState(verdict.state.value),
         verdict_generation=verdict.generation,
-        exclusion=exclusion if verdict.started is not None else None,
+        exclusion=exclusion_of(verdict),
     )
-
-
-def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else format_time(seconds)

@@ -12,11 +12,11 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
+from nexus_api.quantities import format_time_micro
 from nexus_operator.kube import ApiError, Kube
 from nexus_operator.lease import (
     LEASE_NAME,
@@ -245,4 +245,4 @@ def slot(*, in_cluster: bool, host: str, port: int) -> str:
 
 def stamp() -> str:
     """Now, as a MicroTime."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return format_time_micro(time.time())

@@ -17,7 +17,6 @@ from nexus_api import (
     BackendState,
     Condition,
     ConditionStatus,
-    Exclusion,
     ExclusionRule,
     LLMBackend,
     LLMBackendStatus,
@@ -26,13 +25,13 @@ from nexus_api import (
     SubjectState,
     reasons,
 )
-from nexus_api.quantities import format_percent, format_time
+from nexus_api.quantities import format_time
 from nexus_api.resolve import is_cloud, pricing
 from nexus_operator.prober import Findings
 from nexus_quality.assessment import WithinPolicy
+from nexus_quality.published import exclusion_of
 from nexus_quality.verdict import Verdict
 
-TEXT_LIMIT = 1024
 LATENCY_FACTOR = 1.5
 LATENCY_STEP_MS = 20
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -92,27 +91,6 @@ def state_of(known: Knowledge) -> BackendState:
     if known.findings.health.status is FALSE:
         return BackendState.UNHEALTHY
     return BackendState(known.verdict.state.value)
-
-
-def exclusion_of(verdict: Verdict) -> Exclusion | None:
-    """The latest exclusion, as far as it still means something; None of a clean record."""
-    out = verdict.state is not SubjectState.ACTIVE
-    # Readers tell an exclusion under an overlay by a start without a recovery.
-    told = out or verdict.recovered is not None
-    firing = verdict.firing if told else None
-    exclusion = Exclusion(
-        start_time=_time(verdict.started) if told else None,
-        until_time=_time(verdict.until) if out else None,
-        rule=firing.rule if firing else None,
-        errors=firing.errors if firing else None,
-        requests=firing.requests if firing else None,
-        reason=firing.reason[:TEXT_LIMIT] if firing else None,
-        suggested_action=firing.suggested_action[:TEXT_LIMIT] if firing else None,
-        count=verdict.count or None,
-        probation_share=_share(verdict),
-        recovered_time=None if out else _time(verdict.recovered),
-    )
-    return None if exclusion == Exclusion() else exclusion
 
 
 def conditions(
@@ -231,13 +209,3 @@ def _heard(now: Condition, before: Condition | None) -> Condition:
     if not (silent or guessed):
         return now
     return replace(before, observed_generation=now.observed_generation)
-
-
-def _share(verdict: Verdict) -> str | None:
-    if verdict.state is not SubjectState.PROBATION or verdict.share_basis_points is None:
-        return None
-    return format_percent(verdict.share_basis_points)
-
-
-def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else format_time(seconds)

@@ -8,19 +8,18 @@ was accepted (S18). It does no I/O; the operator and the standalone mode drive i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nexus_api import reasons
-from nexus_api.backend import ExclusionRule, LLMBackendStatus, SubjectState
-from nexus_api.quantities import parse_percent, parse_time
+from nexus_api.backend import LLMBackendStatus, SubjectState
 from nexus_quality.assessment import Assessment, within_policy
 from nexus_quality.evidence import ALIVE_SECONDS, Share, Sums, shares
 from nexus_quality.figures import Figures, figures
 from nexus_quality.ledger import Growth, Ledger
 from nexus_quality.policy import Policy
+from nexus_quality.published import verdict_from_status
 from nexus_quality.report import Answer, Report
 from nexus_quality.rules import Firing, fire
-from nexus_quality.shared import shared_from_status
 from nexus_quality.sketch import value_of
 from nexus_quality.verdict import LATE_SECONDS, Facts, Probes, Verdict, step
 from nexus_quality.window import Family
@@ -286,35 +285,6 @@ def _probes(parts: tuple[Share, ...]) -> Probes:
         successes=sum(p.probe_successes for p in parts),
         failures=sum(p.probe_failures for p in parts),
         failed_by=tuple(p.reporter for p in parts if p.probe_failures),
-    )
-
-
-def verdict_from_status(status: LLMBackendStatus, now: float) -> Verdict:
-    """The verdict that a status published; what it does not carry is as after a start."""
-    shared = shared_from_status(status, server_time=now, now=now, max_exclusion_seconds=2**31)
-    exclusion = status.exclusion
-    verdict = Verdict(state=shared.state, generation=shared.generation, calm_since=now)
-    if exclusion is None:
-        return verdict
-    started = exclusion.start_time
-    firing = None
-    if exclusion.rule is not None:
-        firing = Firing(
-            rule=ExclusionRule(exclusion.rule),
-            errors=exclusion.errors or 0,
-            requests=exclusion.requests or 0,
-            reason=exclusion.reason or "",
-            suggested_action=exclusion.suggested_action or "",
-        )
-    share = exclusion.probation_share
-    return replace(
-        verdict,
-        count=exclusion.count or 0,
-        started=None if started is None else parse_time(started),
-        until=shared.until,
-        firing=firing,
-        share_basis_points=None if share is None else parse_percent(share),
-        recovered=shared.recovered,
     )
 
 

@@ -15,9 +15,8 @@ from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.recorder import Recorder
 from nexus_quality.report import Answer, Cell, Pulse, Report
 from nexus_quality.shared import SharedVerdict
-from nexus_quality.subject import Subject
+from nexus_quality.subject import PACE_SECONDS, Subject
 
-PACE_SECONDS = 1.0
 YOUNG_SECONDS = 60.0
 ORPHAN_AFTER_SECONDS = 60.0
 ORPHAN_JITTER_SECONDS = 10.0

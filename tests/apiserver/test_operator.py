@@ -18,8 +18,9 @@ import httpx
 import pytest
 
 from nexus_devtools.controlplane import ControlPlane
+from nexus_devtools.reports import full_report
 from nexus_devtools.schemas import assert_valid_status
-from nexus_quality.report import Cell, Report, encode
+from nexus_quality.report import encode
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 DEADLINE_SECONDS = 30.0
@@ -83,23 +84,7 @@ class Operator:
     def report(
         self, token: str, uid: str, *, requests: int = 30, errors: int = 0, generation: int = 0
     ) -> httpx.Response:
-        report = Report(
-            incarnation="0" * 32,
-            now_ms=36_001_000,
-            full=True,
-            cells=[
-                Cell(
-                    family=family,
-                    bucket=36_000 // family,
-                    uid=uid,
-                    model="m",
-                    generation=generation,
-                    requests=requests,
-                    errors=errors,
-                )
-                for family in (10, 60, 3600)
-            ],
-        )
+        report = full_report(uid, requests=requests, errors=errors, generation=generation)
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.post(f"{self.address}/v1/outcomes", content=encode(report), headers=headers)
 

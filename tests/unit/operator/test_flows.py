@@ -13,12 +13,13 @@ import httpx
 import pytest
 
 from nexus_api.meta import API_VERSION
+from nexus_devtools.reports import full_report
 from nexus_devtools.schemas import assert_valid_status
 from nexus_operator.app import operate
 from nexus_operator.context import Context
 from nexus_operator.credentials import Credentials
 from nexus_operator.settings import Settings
-from nexus_quality.report import Cell, Report, encode
+from nexus_quality.report import encode
 
 ROOT = f"/apis/{API_VERSION}/namespaces/shop"
 SETTINGS = Settings(all_namespaces=True, host="127.0.0.1", port=0)
@@ -86,19 +87,7 @@ class Running:
         raise AssertionError(f"the status of {name} did not get there within 10 s: {found}")
 
     async def report(self, uid: str, *, requests: int, errors: int, generation: int = 0) -> None:
-        cells = [
-            Cell(
-                family=family,
-                bucket=36_000 // family,
-                uid=uid,
-                model="m",
-                generation=generation,
-                requests=requests,
-                errors=errors,
-            )
-            for family in (10, 60, 3600)
-        ]
-        report = Report(incarnation="0" * 32, now_ms=36_001_000, full=True, cells=cells)
+        report = full_report(uid, requests=requests, errors=errors, generation=generation)
         answer = await self.http("POST", "/v1/outcomes", content=encode(report), token="good")
         assert answer.status_code == 200, answer.text
 

@@ -27,13 +27,12 @@ from nexus_operator.prober import Findings
 from nexus_operator.status import (
     Knowledge,
     build_status,
-    exclusion_of,
     keep_what_was_published,
     steady,
 )
 from nexus_quality.assessment import WithinPolicy
-from nexus_quality.engine import verdict_from_status
 from nexus_quality.health import Health
+from nexus_quality.published import exclusion_of, verdict_from_status
 from nexus_quality.rules import Firing
 from nexus_quality.verdict import Verdict
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from nexus_api.backend import BackendState, Exclusion, LLMBackendStatus, Quality, SubjectState
-from nexus_api.quantities import format_percent, format_time
+from nexus_api.backend import BackendState, LLMBackendStatus, Quality, SubjectState
 from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import OUTCOMES, Outcome, OutcomeClass
 from nexus_quality.policy import DEFAULT_POLICY, Policy
+from nexus_quality.published import exclusion_of
 from nexus_quality.report import decode_answer, decode_report, encode
 from nexus_quality.shared import shared_from_status
 from nexus_quality.subject import Attempt, Standing, Subject
@@ -366,28 +366,11 @@ class World:
         """The status as the operator writes it, as far as the verdict goes."""
         assert self.engine is not None
         verdict = self.engine.verdict(uid)
-        out = verdict.state is not SubjectState.ACTIVE
-        exclusion = None
-        if out or verdict.recovered is not None:
-            firing = verdict.firing
-            share = verdict.share_basis_points
-            exclusion = Exclusion(
-                start_time=_time(verdict.started),
-                until_time=_time(verdict.until),
-                rule=firing.rule if firing else None,
-                errors=firing.errors if firing else None,
-                requests=firing.requests if firing else None,
-                reason=firing.reason if firing else None,
-                suggested_action=firing.suggested_action if firing else None,
-                count=verdict.count,
-                probation_share=None if share is None else format_percent(share),
-                recovered_time=_time(verdict.recovered),
-            )
         quality = self.engine.figures(uid, self.now).quality()
         return LLMBackendStatus(
             state=BackendState(str(verdict.state)),
             verdict_generation=verdict.generation,
-            exclusion=exclusion,
+            exclusion=exclusion_of(verdict),
             quality=quality,
         )
 
@@ -410,10 +393,6 @@ class World:
         quality = self.engine.figures(self.backends[name].uid, self.now).quality()
         assert quality is not None
         return quality
-
-
-def _time(value: float | None) -> str | None:
-    return None if value is None else format_time(value)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 
 from nexus_api.backend import BackendState, Exclusion, LLMBackendStatus, Quality, SubjectState
 from nexus_api.quantities import format_time
-from nexus_quality.engine import BackendFacts, Engine, Transition, verdict_from_status
+from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.policy import DEFAULT_POLICY, Policy
+from nexus_quality.published import verdict_from_status
 from nexus_quality.report import Cell, Pulse, Report
 
 NOW = 1_700_000_000.0
