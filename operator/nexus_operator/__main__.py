@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from nexus_api import pace
 from nexus_operator.logs import configure
 from nexus_operator.settings import WrongUsage, parse
 
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"nexus-operator: {error}\n")
         return 2
     configure(style=settings.log_format, level=settings.log_level)
+    if pace.PACE != 1:
+        log.warning("%s is set: this is a test, not a service", pace.VARIABLE)
     if settings.data_dir is not None:
         log.warning("counters are kept in memory and in the proxies: --data-dir has no effect yet")
     for number in (signal.SIGTERM, signal.SIGINT):  # until the event loop has its own handlers

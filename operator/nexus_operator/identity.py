@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from nexus_api.meta import BACKEND_PLURAL, GROUP
+from nexus_api.pace import paced
 from nexus_operator.kube import Kube
 
 AUDIENCE = "nexus-operator"
 SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 POD_UID = "authentication.kubernetes.io/pod-uid"
 POD_NAME = "authentication.kubernetes.io/pod-name"
-BELIEVED_SECONDS = 60.0
-REFUSED_SECONDS = 10.0
+BELIEVED_SECONDS = paced(60.0)
+REFUSED_SECONDS = paced(10.0)
 CACHE_SIZE = 4096
 _V = TypeVar("_V")
 

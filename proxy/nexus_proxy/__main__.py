@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvloop
 
+from nexus_api import pace
 from nexus_proxy.app import CannotListen, serve
 from nexus_proxy.kube.kubeconfig import ConfigError
 from nexus_proxy.logs import configure
@@ -24,6 +25,8 @@ def main() -> int:
     try:
         settings = parse(sys.argv[1:], os.environ)
         configure(log_format=settings.log_format, level=settings.log_level)
+        if pace.PACE != 1:
+            _log.warning("%s is set: this is a test, not a service", pace.VARIABLE)
         uvloop.run(serve(settings, os.environ, Path.home()))
     except UsageError as error:
         sys.stderr.write(f"nexus-proxy: {error}\n")

@@ -18,17 +18,18 @@ from pathlib import Path
 
 import httpx
 
+from nexus_api.pace import paced
 from nexus_proxy.counters import Counters
 from nexus_proxy.kube.client import read_token
 from nexus_quality.monitor import REPLAY_EVERY_SECONDS, Monitor
 from nexus_quality.report import Answer, InvalidReport, Report, decode_answer, encode
 
 PATH = "/v1/outcomes"
-FULL_SECONDS = (10.0, 30.0)
+FULL_SECONDS = (paced(10.0), paced(30.0))
 FIRST_SECONDS = 1.0
-REPLAY_JITTER_SECONDS = 5.0
+REPLAY_JITTER_SECONDS = paced(5.0)
 BACKOFF_FIRST_SECONDS = 0.5
-BACKOFF_MOST_SECONDS = 30.0
+BACKOFF_MOST_SECONDS = paced(30.0)
 TIMEOUT_SECONDS = 5.0
 FINAL_ATTEMPTS = 2
 

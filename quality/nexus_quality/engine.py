@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nexus_api import reasons
 from nexus_api.backend import LLMBackendStatus, SubjectState
+from nexus_api.pace import paced
 from nexus_quality.assessment import Assessment, within_policy
 from nexus_quality.evidence import ALIVE_SECONDS, Share, Sums, shares
 from nexus_quality.figures import Figures, figures
@@ -24,7 +25,7 @@ from nexus_quality.sketch import value_of
 from nexus_quality.verdict import LATE_SECONDS, Facts, Probes, Verdict, step
 from nexus_quality.window import Family
 
-STARTING_SECONDS = 60.0
+STARTING_SECONDS = paced(60.0)
 SUSPECT_ROW = 3
 SUSPECT_ERRORS = 3
 

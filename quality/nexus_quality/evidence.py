@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nexus_api.pace import paced
 from nexus_quality.ledger import Incarnation, Ledger, Reporter, Series
 from nexus_quality.report import Pulse
 from nexus_quality.window import Family
 
-ALIVE_SECONDS = 90.0
+ALIVE_SECONDS = paced(90.0)
 PULSE_SECONDS = 5.0
 RATE_SECONDS = 600.0
 ELIGIBLE_SECONDS = 20.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from nexus_api.backend import SubjectState
+from nexus_api.pace import paced
 from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row, apply
 from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.recorder import Recorder
@@ -18,10 +19,10 @@ from nexus_quality.shared import SharedVerdict
 from nexus_quality.subject import PACE_SECONDS, Subject
 
 YOUNG_SECONDS = 60.0
-ORPHAN_AFTER_SECONDS = 60.0
-ORPHAN_JITTER_SECONDS = 10.0
-UNANSWERED_SECONDS = 90.0
-REPLAY_EVERY_SECONDS = 10.0
+ORPHAN_AFTER_SECONDS = paced(60.0)
+ORPHAN_JITTER_SECONDS = paced(10.0)
+UNANSWERED_SECONDS = paced(90.0)
+REPLAY_EVERY_SECONDS = paced(10.0)
 
 _NEWER = {
     SubjectState.ACTIVE: Event.NEWER_ACTIVE,

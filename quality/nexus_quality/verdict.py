@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nexus_api.backend import ExclusionRule, SubjectState
+from nexus_api.pace import paced
 from nexus_api.quantities import BASIS_POINTS
 from nexus_quality.backoff import exclusion_seconds, faded
 from nexus_quality.policy import Policy
@@ -20,7 +21,7 @@ from nexus_quality.rules import Firing, would_fire
 
 PROBES_PER_SECOND = 1.0
 UNANSWERED_PROBES = 5
-LATE_SECONDS = 60.0
+LATE_SECONDS = paced(60.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

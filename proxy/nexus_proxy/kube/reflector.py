@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from nexus_api.meta import GROUP, VERSION
+from nexus_api.pace import paced
 from nexus_proxy.kube.client import KubeClient, ServerClock
 from nexus_proxy.kube.store import Store
 
@@ -25,7 +26,7 @@ PAGE_LIMIT = "250"
 WATCH_SECONDS = (300, 600)
 RECONNECT_FLOOR_SECONDS = 0.1
 BACKOFF_FIRST_SECONDS = 0.2
-BACKOFF_MOST_SECONDS = 30.0
+BACKOFF_MOST_SECONDS = paced(30.0)
 
 _log = logging.getLogger("nexus.proxy.kube")
 
