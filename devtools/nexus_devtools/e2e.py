@@ -157,14 +157,23 @@ def _ask(client: OpenAI, stream: bool) -> tuple[int, str]:
     return raw.status_code, raw.headers.get("x-nexus-backend", "-")
 
 
-def open_world(plane: ControlPlane, namespace: str, folder: Path, stack: ExitStack) -> World:
+def open_world(
+    plane: ControlPlane,
+    namespace: str,
+    folder: Path,
+    stack: ExitStack,
+    *,
+    settings: Mapping[str, str] | None = None,
+    way: Callable[[Path], None] = lambda kubeconfig: None,
+) -> World:
     """Operator, two proxies and three simulated backends in a namespace of their own.
 
-    Nothing is applied yet; `stack` ends the processes and deletes the namespace.
+    Nothing is applied yet; `stack` ends the processes and deletes the namespace. `settings` and
+    `way` are the product's.
     """
     plane.create_namespace(namespace)
     stack.callback(plane.delete_namespace, namespace)
-    product = Product(plane, namespace, folder, stack)
+    product = Product(plane, namespace, folder, stack, settings or {}, way)
     product.install(*APPS)
     backends = {name: stack.enter_context(_simulated(name, folder)) for name in BACKENDS}
     operator = product.operator()

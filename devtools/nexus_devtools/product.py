@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,12 +47,17 @@ class Proxy:
 
 @dataclass(slots=True)
 class Product:
-    """Starts operators and proxies for one namespace; `stack` ends them in reverse order."""
+    """Starts operators and proxies for one namespace; `stack` ends them in reverse order.
+
+    `settings` are variables that its processes see; `way` gets each kubeconfig before it is used.
+    """
 
     plane: ControlPlane
     namespace: str
     folder: Path
     stack: ExitStack = field(default_factory=ExitStack)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    way: Callable[[Path], None] = lambda kubeconfig: None
 
     def install(self, *service_accounts: str) -> None:
         """Apply the operator's RBAC, and the proxies' for these ServiceAccounts."""
@@ -70,6 +76,7 @@ class Product:
         address = address or free_address()
         kubeconfig = self.folder / "operator.kubeconfig"
         self.plane.write_kubeconfig(kubeconfig, "nexus-system", "nexus-operator")
+        self.way(kubeconfig)
         child = self._start(
             name,
             *("nexus_operator", "--namespace", self.namespace, "--listen", address),
@@ -85,6 +92,7 @@ class Product:
         token = self.folder / f"{service_account}.report-token"
         if not token.exists():
             self.plane.write_kubeconfig(kubeconfig, self.namespace, service_account)
+            self.way(kubeconfig)
             bearer = self.plane.identity(self.namespace, service_account, audience=REPORT_AUDIENCE)
             token.touch(mode=0o600)
             token.write_text(bearer)
@@ -109,7 +117,7 @@ class Product:
             [sys.executable, "-m", module, *arguments],
             log=self.folder / f"{name}.log",
             name=name,
-            environment=environment(kubeconfig, home=self.folder),
+            environment=environment(kubeconfig, home=self.folder) | dict(self.settings),
         )
         self.stack.callback(child.stop)
         return child

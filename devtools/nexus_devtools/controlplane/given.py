@@ -53,6 +53,15 @@ class GivenCluster:
     def stop_apiserver(self) -> None:
         self._refuse("stopped")
 
+    def start_etcd(self) -> None:
+        self._refuse("started")
+
+    def stop_etcd(self) -> None:
+        self._refuse("stopped")
+
+    def compact_etcd(self) -> None:
+        self._refuse("compacted")
+
     def create_namespace(self, name: str) -> None:
         self.kubectl.run("create", "namespace", name, check=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from nexus_devtools.controlplane import namespaces
+from nexus_devtools.controlplane import etcd, namespaces
 from nexus_devtools.controlplane import state as files
 from nexus_devtools.controlplane.admin import AdminClient
 from nexus_devtools.controlplane.certificates import (
@@ -71,7 +71,7 @@ class Instance:
                 user_name="nexus-admin",
                 namespace="default",
             )
-            self._start_etcd()
+            self.start_etcd()
             self.start_apiserver()
         except BaseException as error:
             # Without its folder, a program not yet started (see launcher.py) ends by itself.
@@ -82,7 +82,10 @@ class Instance:
         files.save(self.folder, ready)
         return replace(self, state=ready)
 
-    def _start_etcd(self) -> None:
+    def start_etcd(self) -> None:
+        """Start it on the port and the data it had; returns once it listens. No-op if it runs."""
+        if self.runs(files.ETCD_PID):
+            return
         arguments = etcd_arguments(
             self.programs / "etcd",
             data=self.folder / "etcd",
@@ -107,6 +110,14 @@ class Instance:
     def stop_apiserver(self) -> None:
         """Stop it, leaving etcd with all data; returns once it is gone. No-op if it is not up."""
         end_process(self.folder, files.APISERVER_PID)
+
+    def stop_etcd(self) -> None:
+        """Stop it; the API server runs on without it. Returns once it is gone."""
+        end_process(self.folder, files.ETCD_PID)
+
+    def compact_etcd(self) -> None:
+        """Have etcd forget all history."""
+        etcd.compact(self.state.ports.etcd_client, self.pki)
 
     def create_namespace(self, name: str) -> None:
         """Create it, ready for pods and ServiceAccounts."""

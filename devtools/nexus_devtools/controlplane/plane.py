@@ -25,6 +25,9 @@ class Backing(Protocol):
 
     def start_apiserver(self) -> None: ...
     def stop_apiserver(self) -> None: ...
+    def start_etcd(self) -> None: ...
+    def stop_etcd(self) -> None: ...
+    def compact_etcd(self) -> None: ...
     def create_namespace(self, name: str) -> None: ...
     def delete_namespace(self, name: str) -> None: ...
     def destroy(self, *, keep_logs: bool = False) -> None: ...
@@ -136,6 +139,21 @@ class ControlPlane:
     def start_apiserver(self) -> None:
         """Start it again on the same address; returns once it is ready."""
         self._backing.start_apiserver()
+
+    def stop_etcd(self) -> None:
+        """Stop etcd under the running API server; returns once it is gone."""
+        self._backing.stop_etcd()
+
+    def start_etcd(self) -> None:
+        """Start etcd again with the data it had; returns once it listens."""
+        self._backing.start_etcd()
+
+    def compact_etcd(self) -> None:
+        """Have etcd forget its history: watches from before can only be begun anew.
+
+        An API server that runs on still remembers what it saw; one that starts later does not.
+        """
+        self._backing.compact_etcd()
 
     def down(self, *, keep_logs: bool = False) -> None:
         """End it and leave nothing behind (but ``log_folder``, if asked)."""
