@@ -1,0 +1,28 @@
+"""`python -m bench scale`: what a thousand backends and a thousand reporters cost the operator."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+from bench.scale.plan import Size
+from bench.scale.run import measure
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m bench scale", description=__doc__)
+    parser.add_argument("--backends", type=int, default=1000)
+    parser.add_argument("--reporters", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=10.0, help="requests a second per reporter")
+    parser.add_argument("--history", type=float, default=600.0, help="seconds before the start")
+    parser.add_argument("--settle", type=float, default=75.0, help="seconds before it is quiet")
+    parser.add_argument("--quiet", type=float, default=60.0, help="seconds of the quiet phase")
+    parser.add_argument("--storm", type=float, default=30.0, help="seconds of the storm")
+    given = parser.parse_args(arguments)
+    size = Size(
+        backends=given.backends, reporters=given.reporters, rate=given.rate, history=given.history
+    )
+    asyncio.run(measure(size, settle=given.settle, quiet=given.quiet, storm=given.storm))
+    return 0
