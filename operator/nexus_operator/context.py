@@ -1,42 +1,24 @@
-"""The operator's parts, put together: what kopf hands to every handler as its memo.
+"""The life of the operator: what kopf hands to every handler as its memo.
 
 Promises that all tasks of ours are known here, start in `start`, end in `stop`, and that the death
 of one ends the process with a reason. What was learned (engine, objects) outlives a restart of
-kopf within the process. It holds the parts; none of their work is done here.
+kopf within the process. The parts are put together in `assembly`; none of their work is done here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from nexus_operator import credentials as found
-from nexus_operator.clock import Clock
+from nexus_operator.assembly import Parts, Wires
 from nexus_operator.credentials import Credentials
-from nexus_operator.engine import FleetEngine
-from nexus_operator.evaluator import Evaluator
-from nexus_operator.identity import Identities
-from nexus_operator.intake import Intake
-from nexus_operator.kube import Kube
-from nexus_operator.leader import Leader, slot
-from nexus_operator.metrics import Metrics
-from nexus_operator.observer import Observer
-from nexus_operator.planner import Planner
-from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.preflight import check, list_all, until
-from nexus_operator.probe import Doorbell
-from nexus_operator.prober import Prober
 from nexus_operator.problems import Fatal, Problem
-from nexus_operator.registry import Registry
-from nexus_operator.rollcall import RollCall
-from nexus_operator.server import Server
 from nexus_operator.settings import Settings
-from nexus_operator.stats import Stats
-from nexus_operator.writer import Key, Writer
+from nexus_operator.writer import Key
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +26,7 @@ CLOCK_TOLERANCE_SECONDS = 2.0
 STARTING = "starting: the objects are being listed"
 
 
-class Context:
+class Context(Parts):
     """One operator, from standing by to leading and no further: `deposed` says that it led.
 
     `load` finds credentials; `own_slot`: whether a lease in our name is one we may take over;
@@ -58,28 +40,24 @@ class Context:
         load: Callable[[], Credentials] = found.load,
         own_slot: bool = True,
     ) -> None:
-        self.settings = settings
         self.stop_flag = asyncio.Event()
         self.failure: Fatal | None = None
         self.problem: str | None = STARTING
-        self._load = load
         self._tasks: list[asyncio.Task[None]] = []
         self._election: asyncio.Task[None] | None = None
         self._timed = False
         self.stopped = self.deposed = False
-        self._own_slot = own_slot
-        self._assemble(load())
+        wires = Wires(
+            load=load,
+            deposed=self._step_down,
+            fail=self.fail,
+            why_not_ready=lambda: self.why_not_ready,
+        )
+        super().__init__(settings, wires, own_slot=own_slot)
 
     def __copy__(self) -> Context:
         """kopf copies its memo for each object: this one is shared."""
         return self
-
-    @property
-    def namespaces(self) -> tuple[str | None, ...]:
-        """The namespaces to list, (None,) for all of them."""
-        if self.settings.all_namespaces:
-            return (None,)
-        return self.settings.namespaces or (self.kube.credentials.namespace,)
 
     @property
     def why_not_ready(self) -> str | None:
@@ -189,10 +167,6 @@ class Context:
         self.deposed = True
         self.stop_flag.set()
 
-    def _identity(self) -> str:
-        inside = self.kube.credentials.in_cluster
-        return slot(in_cluster=inside, host=self.settings.host, port=self.server.port)
-
     def _missing(self, plural: str, there: set[str]) -> None:
         for uid in self.registry.shelf(plural).uids() - there:
             self.observer.gone(Key(plural, uid))
@@ -215,111 +189,3 @@ class Context:
             "prober": self.prober.run(),
             "roll call": self.rollcall.run(),
         }
-
-    def _assemble(self, credentials: Credentials) -> None:
-        self.clock, self._chance = Clock(), random.Random().random
-        self.registry = Registry()
-        self.kube = Kube(credentials, renew=self._load)
-        self.metrics = Metrics(lambda: self.stats.readings())
-        self.engine = FleetEngine(
-            epoch=secrets.token_hex(8), started=self.clock(), random=self._chance
-        )
-        self.leader = Leader(
-            kube=self.kube,
-            identity=self._identity,
-            deposed=self._step_down,
-            own_slot=self._own_slot,
-        )
-        self.metrics.leader.set_function(lambda: float(self.leader.leading))
-        self._assemble_prober()
-        self._assemble_writer()
-        self._assemble_judges()
-        self._assemble_server()
-
-    def _assemble_prober(self) -> None:
-        self.doorbell = Doorbell()
-        self.prober = Prober(
-            ring=self.doorbell.ring,
-            clock=self.clock,
-            random=self._chance,
-            turned=lambda uid: self.observer.turned(uid),
-            metrics=self.metrics,
-        )
-
-    def _assemble_writer(self) -> None:
-        self.policies = PolicyPlans(
-            registry=self.registry,
-            engine=self.engine,
-            clock=self.clock,
-            mark=lambda key: self.writer.mark(key),
-        )
-        self.planner = Planner(
-            registry=self.registry,
-            engine=self.engine,
-            prober=self.prober,
-            metrics=self.metrics,
-            clock=self.clock,
-            policies=self.policies,
-            gone=lambda key: self.observer.gone(key),
-            fail=self.fail,
-        )
-        self.writer = Writer(
-            kube=self.kube,
-            planner=self.planner,
-            metrics=self.metrics,
-            clock=self.clock,
-            random=self._chance,
-            time_left=lambda: self.leader.time_left,
-        )
-
-    def _assemble_judges(self) -> None:
-        self.evaluator = Evaluator(
-            registry=self.registry,
-            engine=self.engine,
-            planner=self.planner,
-            policies=self.policies,
-            metrics=self.metrics,
-            clock=self.clock,
-            mark=self.writer.mark,
-        )
-        self.observer = Observer(
-            registry=self.registry,
-            engine=self.engine,
-            prober=self.prober,
-            planner=self.planner,
-            policies=self.policies,
-            writer=self.writer,
-            metrics=self.metrics,
-            clock=self.clock,
-            touch=self.evaluator.touch,
-        )
-        self.rollcall = RollCall(
-            kube=self.kube,
-            registry=self.registry,
-            namespaces=self.namespaces,
-            gone=self.observer.gone,
-        )
-
-    def _assemble_server(self) -> None:
-        self.stats = Stats(
-            registry=self.registry,
-            engine=self.engine,
-            clock=self.clock,
-            latency=lambda uid: self.prober.findings(uid).health.latency_ms,
-        )
-        self.server = Server(
-            settings=self.settings,
-            why_not_ready=lambda: self.why_not_ready,
-            metrics_page=self.metrics.page,
-            stats_page=self.stats.page,
-            intake=Intake(
-                identities=Identities(self.kube, self.clock),
-                namespace_of=self._namespace_of,
-                merge=self.evaluator.merge,
-                metrics=self.metrics,
-            ).handle,
-        )
-
-    def _namespace_of(self, uid: str) -> str | None:
-        backend = self.registry.backends.get(uid)
-        return backend.metadata.namespace if backend else None

@@ -1,0 +1,169 @@
+"""The operator's parts, put together: which of them knows which.
+
+Promises one of each, wired and at rest: nothing here starts, listens or speaks. When they run, and
+what happens when one of them dies, is `context`'s.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nexus_operator.clock import Clock
+from nexus_operator.credentials import Credentials
+from nexus_operator.engine import FleetEngine
+from nexus_operator.evaluator import Evaluator
+from nexus_operator.identity import Identities
+from nexus_operator.intake import Intake
+from nexus_operator.kube import Kube
+from nexus_operator.leader import Leader, slot
+from nexus_operator.metrics import Metrics
+from nexus_operator.observer import Observer
+from nexus_operator.planner import Planner
+from nexus_operator.policy_plans import PolicyPlans
+from nexus_operator.probe import Doorbell
+from nexus_operator.prober import Prober
+from nexus_operator.problems import Fatal
+from nexus_operator.registry import Registry
+from nexus_operator.rollcall import RollCall
+from nexus_operator.server import Server
+from nexus_operator.settings import Settings
+from nexus_operator.stats import Stats
+from nexus_operator.writer import Writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wires:
+    """What parts tell the one who runs them. `load` finds credentials anew."""
+
+    load: Callable[[], Credentials]
+    deposed: Callable[[], None]
+    fail: Callable[[Fatal], None]
+    why_not_ready: Callable[[], str | None]
+
+
+class Parts:
+    """One of each; `own_slot`: whether a lease in our name is one we may take over."""
+
+    def __init__(self, settings: Settings, wires: Wires, *, own_slot: bool) -> None:
+        self.settings = settings
+        self._wires = wires
+        self.clock, self._chance = Clock(), random.Random().random
+        self.registry = Registry()
+        self.kube = Kube(wires.load(), renew=wires.load)
+        self.metrics = Metrics(lambda: self.stats.readings())
+        self.engine = FleetEngine(
+            epoch=secrets.token_hex(8), started=self.clock(), random=self._chance
+        )
+        self.leader = Leader(
+            kube=self.kube,
+            identity=self._identity,
+            deposed=self._wires.deposed,
+            own_slot=own_slot,
+        )
+        self.metrics.leader.set_function(lambda: float(self.leader.leading))
+        self._assemble_prober()
+        self._assemble_writer()
+        self._assemble_judges()
+        self._assemble_server()
+
+    @property
+    def namespaces(self) -> tuple[str | None, ...]:
+        """The namespaces to list, (None,) for all of them."""
+        if self.settings.all_namespaces:
+            return (None,)
+        return self.settings.namespaces or (self.kube.credentials.namespace,)
+
+    def _identity(self) -> str:
+        inside = self.kube.credentials.in_cluster
+        return slot(in_cluster=inside, host=self.settings.host, port=self.server.port)
+
+    def _assemble_prober(self) -> None:
+        self.doorbell = Doorbell()
+        self.prober = Prober(
+            ring=self.doorbell.ring,
+            clock=self.clock,
+            random=self._chance,
+            turned=lambda uid: self.observer.turned(uid),
+            metrics=self.metrics,
+        )
+
+    def _assemble_writer(self) -> None:
+        self.policies = PolicyPlans(
+            registry=self.registry,
+            engine=self.engine,
+            clock=self.clock,
+            mark=lambda key: self.writer.mark(key),
+        )
+        self.planner = Planner(
+            registry=self.registry,
+            engine=self.engine,
+            prober=self.prober,
+            metrics=self.metrics,
+            clock=self.clock,
+            policies=self.policies,
+            gone=lambda key: self.observer.gone(key),
+            fail=self._wires.fail,
+        )
+        self.writer = Writer(
+            kube=self.kube,
+            planner=self.planner,
+            metrics=self.metrics,
+            clock=self.clock,
+            random=self._chance,
+            time_left=lambda: self.leader.time_left,
+        )
+
+    def _assemble_judges(self) -> None:
+        self.evaluator = Evaluator(
+            registry=self.registry,
+            engine=self.engine,
+            planner=self.planner,
+            policies=self.policies,
+            metrics=self.metrics,
+            clock=self.clock,
+            mark=self.writer.mark,
+        )
+        self.observer = Observer(
+            registry=self.registry,
+            engine=self.engine,
+            prober=self.prober,
+            planner=self.planner,
+            policies=self.policies,
+            writer=self.writer,
+            metrics=self.metrics,
+            clock=self.clock,
+            touch=self.evaluator.touch,
+        )
+        self.rollcall = RollCall(
+            kube=self.kube,
+            registry=self.registry,
+            namespaces=self.namespaces,
+            gone=self.observer.gone,
+        )
+
+    def _assemble_server(self) -> None:
+        self.stats = Stats(
+            registry=self.registry,
+            engine=self.engine,
+            clock=self.clock,
+            latency=lambda uid: self.prober.findings(uid).health.latency_ms,
+        )
+        self.server = Server(
+            settings=self.settings,
+            why_not_ready=self._wires.why_not_ready,
+            metrics_page=self.metrics.page,
+            stats_page=self.stats.page,
+            intake=Intake(
+                identities=Identities(self.kube, self.clock),
+                namespace_of=self._namespace_of,
+                merge=self.evaluator.merge,
+                metrics=self.metrics,
+            ).handle,
+        )
+
+    def _namespace_of(self, uid: str) -> str | None:
+        backend = self.registry.backends.get(uid)
+        return backend.metadata.namespace if backend else None
