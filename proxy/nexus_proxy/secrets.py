@@ -20,6 +20,9 @@ class SecretSource(Protocol):
     def get(self, secret: str, key: str) -> str | None:
         """The value without surrounding white space, None if there is none."""
 
+    def has(self, secret: str) -> bool:
+        """Whether there is a Secret of this name, whatever is in it."""
+
     def missing(self, secret: str, key: str) -> str:
         """What a person must do to provide this key, in one line."""
 
@@ -29,6 +32,9 @@ class NoSecrets:
 
     def get(self, secret: str, key: str) -> str | None:
         return None
+
+    def has(self, secret: str) -> bool:
+        return False
 
     def missing(self, secret: str, key: str) -> str:
         return f"Mount Secret {secret} as DIR/{secret}, and start with --credentials-dir DIR"
@@ -47,6 +53,9 @@ class MountedSecrets:
             return (self._folder / secret / key).read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return None
+
+    def has(self, secret: str) -> bool:
+        return _is_plain(secret) and (self._folder / secret).is_dir()
 
     def missing(self, secret: str, key: str) -> str:
         return f"Provide the file {self._folder / secret / key} by mounting Secret {secret} there"
@@ -72,6 +81,9 @@ class FileSecrets:
         return (
             self._environ.get(variable(secret, key), "") if value is None else value
         ).strip() or None
+
+    def has(self, secret: str) -> bool:
+        return secret in self._secrets
 
     def missing(self, secret: str, key: str) -> str:
         return (

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from nexus_api.backend import SubjectState
+from nexus_api.backend import BackendState, SubjectState
 from nexus_api.pace import paced
 from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row, apply
+from nexus_quality.keys import KeyFacts, KeyWatch
 from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.recorder import Recorder
 from nexus_quality.report import Answer, Cell, Pulse, Report
@@ -49,6 +50,7 @@ class BackendMonitor:
         "fingerprint",
         "generation",
         "hurried_until",
+        "key",
         "monitor",
         "open_attempts",
         "subjects",
@@ -58,6 +60,7 @@ class BackendMonitor:
     def __init__(self, monitor: Monitor, uid: str) -> None:
         self.monitor, self.uid = monitor, uid
         self.breaker = Breaker()
+        self.key = KeyWatch()
         self.fingerprint: str | None = None
         self.subjects: dict[str, Subject] = {}
         self.open_attempts: set[object] = set()
@@ -70,6 +73,16 @@ class BackendMonitor:
         yield self.breaker
         for subject in self.subjects.values():
             yield subject.breaker
+
+    @property
+    def tells_of_key(self) -> bool:
+        """There is something to report about its key."""
+        return bool(self.key.refused or self.blocked)
+
+    @property
+    def blocked(self) -> str:
+        """Why no request is sent with its key, "" if one is."""
+        return self.key.blocked(shared=self.breaker.shared.rejected is not None)
 
     def hurry(self, *, suspect: bool) -> None:
         """Set the pace of successes by what is known now."""
@@ -104,6 +117,7 @@ class Monitor:
         self._answered = started
         self._replaying = False
         self._orphan_jitter = ORPHAN_JITTER_SECONDS * random()
+        self._pulsed = False
 
     def configure(
         self, uid: str, *, policy: Policy, shared: SharedVerdict, fingerprint: str, now: float
@@ -118,6 +132,8 @@ class Monitor:
         for breaker in backend.breakers():
             breaker.policy = policy
         backend.fingerprint = fingerprint
+        if respecified:
+            backend.key.renew()
         if first or shared.generation >= backend.breaker.generation:
             self._adopt(backend, shared, first=first, newer=newer and not first, facts=facts)
         for event in [Event.RESPECIFIED] * respecified + [Event.AUDIT] * audited:
@@ -136,8 +152,12 @@ class Monitor:
         facts: Facts,
     ) -> None:
         breaker = backend.breaker
-        before = breaker.shared.state
+        before, overlay = breaker.shared.state, breaker.shared
         breaker.shared, breaker.generation = shared, shared.generation
+        if overlay.rejected and not shared.rejected:
+            backend.key.renew()
+        if overlay.overlay is BackendState.UNHEALTHY and shared.overlay is None:
+            breaker.recovered = facts.now
         backend.generation = max(0, shared.generation)
         if first:
             breaker.start(_FIRST_SIGHT[shared.state])
@@ -156,6 +176,11 @@ class Monitor:
         """Drop a backend that no longer exists."""
         self._backends.pop(uid, None)
         self.recorder.forget(uid)
+
+    def key(self, uid: str, facts: KeyFacts) -> None:
+        """Take in what is known of a backend's key; called whenever it was looked up."""
+        if self._backend(uid).key.see(facts):
+            self._on_change()
 
     def subject(self, uid: str, model: str) -> Subject:
         """The subject (backend, model): the same object until the backend is forgotten."""
@@ -188,6 +213,9 @@ class Monitor:
                     apply(breaker, Event.DEADLINE, facts)
             if self._orphaned(backend.breaker, now):
                 apply(backend.breaker, Event.ORPHANED, facts)
+            if backend.key.changed:
+                backend.key.changed = False
+                self.hurry(now, seconds=0.0)
             self.refresh(backend, now)
         self.recorder.expire(now)
 
@@ -199,6 +227,10 @@ class Monitor:
         if breaker.state is BreakerState.FOLLOW_PROBATION:
             return now >= self._answered + UNANSWERED_SECONDS + self._orphan_jitter
         return False
+
+    def changed(self) -> None:
+        """What routing can see of some backend changed."""
+        self._on_change()
 
     def hurry(self, now: float, *, seconds: float) -> None:
         """A report should leave within `seconds`; 0 is at once, anything else keeps the pace."""
@@ -218,7 +250,8 @@ class Monitor:
         self._due = float("inf")
         taken = self.recorder.take_changed()
         pulses = [pulse for backend in self._backends.values() for pulse in self._pulses(backend)]
-        if not (taken or pulses or full or final):
+        ended, self._pulsed = self._pulsed and not pulses, bool(pulses)
+        if not (taken or pulses or full or final or ended):
             return None
         self._sent = now
         self._sending = taken
@@ -242,7 +275,8 @@ class Monitor:
 
     def _pulse_of(self, backend: BackendMonitor, model: str, breaker: Breaker) -> Iterator[Pulse]:
         tripped = breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
-        if tripped or breaker.row.length or breaker.probe_in_flight:
+        keyed = not model and backend.tells_of_key
+        if tripped or breaker.row.length or breaker.probe_in_flight or keyed:
             yield self._pulse(backend, model, breaker, tripped=tripped)
 
     def _pulse(
@@ -251,6 +285,7 @@ class Monitor:
         row: Row = breaker.row
         in_flight = sum(s.in_flight for s in backend.subjects.values() if model in ("", s.model))
         latest = breaker.latest_success
+        key, own = backend.key, not model
         return Pulse(
             uid=backend.uid,
             model=model,
@@ -261,6 +296,9 @@ class Monitor:
             success_began_ms=int(self.recorder.elapsed(latest) * 1000) if latest > 0 else -1,
             open=tripped,
             probing=breaker.probe_in_flight,
+            refused=key.refused if own else 0,
+            key=backend.blocked if own else "",
+            ca=own and key.facts.ca,
         )
 
     def acknowledged(self, report: Report, answer: Answer, now: float) -> bool:

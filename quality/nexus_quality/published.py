@@ -45,6 +45,8 @@ def verdict_from_status(status: LLMBackendStatus, now: float) -> Verdict:
     verdict = Verdict(state=shared.state, generation=shared.generation, calm_since=now)
     if exclusion is None:
         return verdict
+    if exclusion.rule is ExclusionRule.CREDENTIALS_REJECTED:
+        return replace(verdict, count=exclusion.count or 0)  # an overlay's, not the verdict's
     started = exclusion.start_time
     firing = None
     if exclusion.rule is not None:

@@ -56,8 +56,10 @@ class Pulse(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
 
     `row`: failures in a row, with the begin of the first of them; times are the boot clock's in
     milliseconds. `open`: the reporter's own breaker keeps ordinary traffic away. `probing`: a
-    probing request is under way. `generation`: the verdict generation that the reporter knows. A
-    report carries every pulse there is to tell of: one that is missing is over.
+    probing request is under way. `generation`: the verdict generation that the reporter knows.
+    `refused`: refusals in a row of the key from `auth`; `key`: why no request is sent with it (a
+    reason of Stalled), or Untried where only the fleet's verdict says so; `ca`: it is about `tls`.
+    A report carries every pulse there is to tell of: one that is missing is over.
     """
 
     uid: Annotated[str, Meta(max_length=64)]
@@ -69,6 +71,9 @@ class Pulse(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
     success_began_ms: Annotated[int, Meta(ge=-1, le=MAX_NUMBER)] = -1
     open: bool = False
     probing: bool = False
+    refused: Natural = 0
+    key: Annotated[str, Meta(max_length=64)] = ""
+    ca: bool = False
 
 
 class Report(msgspec.Struct, omit_defaults=True, kw_only=True):

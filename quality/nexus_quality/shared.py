@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nexus_api.backend import BackendState, Exclusion, LLMBackendStatus, SubjectState
+from nexus_api import reasons
+from nexus_api.backend import (
+    BackendState,
+    Exclusion,
+    ExclusionRule,
+    LLMBackendStatus,
+    SubjectState,
+)
+from nexus_api.meta import ConditionStatus
 from nexus_api.quantities import BASIS_POINTS, parse_percent, parse_time
+from nexus_quality.words import Words, split
 
 CLAMP = 1.1
 
@@ -18,7 +27,8 @@ CLAMP = 1.1
 class SharedVerdict:
     """What the operator decided. `until` and `recovered` are on the proxy's own clock.
 
-    `overlay` is Suspended or Unhealthy where the status says so, beside the verdict underneath.
+    `overlay` is Suspended or Unhealthy where the status says so, beside the verdict underneath;
+    `rejected` are the words of the overlay CredentialsRejected while the fleet's key is refused.
     """
 
     state: SubjectState = SubjectState.ACTIVE
@@ -29,6 +39,7 @@ class SharedVerdict:
     reason: str = ""
     suggested_action: str = ""
     overlay: BackendState | None = None
+    rejected: Words | None = None
 
 
 def shared_from_status(
@@ -45,8 +56,9 @@ def shared_from_status(
     if status is None or status.state is None:
         return SharedVerdict()
     exclusion = status.exclusion or Exclusion()
+    stalled = stalled_by(status)
     return SharedVerdict(
-        state=_underneath(status.state, exclusion),
+        state=_underneath(status.state, exclusion, stalled),
         generation=status.verdict_generation or 0,
         until=_ahead(exclusion.until_time, server_time, now, CLAMP * max_exclusion_seconds),
         share_basis_points=_share(exclusion.probation_share),
@@ -56,11 +68,27 @@ def shared_from_status(
         overlay=status.state
         if status.state in (BackendState.SUSPENDED, BackendState.UNHEALTHY)
         else None,
+        rejected=split(stalled[1]) if stalled and stalled[0] == _REJECTED else None,
     )
 
 
-def _underneath(state: BackendState, exclusion: Exclusion) -> SubjectState:
-    if state is BackendState.EXCLUDED:
+_REJECTED = reasons.CREDENTIALS_REJECTED
+
+
+def stalled_by(status: LLMBackendStatus) -> tuple[str, str] | None:
+    """Reason and message of Stalled=True, None if nobody has anything to mend."""
+    for condition in status.conditions:
+        if condition.type == reasons.STALLED and condition.status is ConditionStatus.TRUE:
+            return condition.reason, condition.message
+    return None
+
+
+def _underneath(
+    state: BackendState, exclusion: Exclusion, stalled: tuple[str, str] | None
+) -> SubjectState:
+    if exclusion.rule is ExclusionRule.CREDENTIALS_REJECTED:
+        return SubjectState.ACTIVE
+    if state is BackendState.EXCLUDED and stalled is None:
         return SubjectState.EXCLUDED
     if state is BackendState.PROBATION:
         return SubjectState.PROBATION

@@ -15,6 +15,7 @@ from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, apply
 from nexus_quality.counts import Counts
 from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.window import Family
+from nexus_quality.words import Words
 
 if TYPE_CHECKING:
     from nexus_quality.monitor import BackendMonitor
@@ -45,6 +46,7 @@ _BY_STATE = {
     BreakerState.FOLLOW_EXCLUDED: Standing.OUT,
 }
 _SUCCESS, _FAILURE = OutcomeClass.SUCCESS, OutcomeClass.FAILURE
+_CREDENTIALS = OutcomeClass.CREDENTIALS
 _WORST_FIRST = (Standing.OUT, Standing.PROBING, Standing.SLOW_START, Standing.ADMITTED)
 
 
@@ -209,6 +211,22 @@ class Subject:
                 self.monitor.hurry(now, seconds=0.0)
         self.monitor.refresh(self.backend, now)
 
+    def refused(self, attempt: Attempt, now: float) -> None:
+        """The backend answered 401 or 403 to its key; the third in a row takes it out at once."""
+        key = self.backend.key
+        before = key.rejected
+        key.refuse(attempt.key, attempt.began)
+        if key.rejected and not before:
+            self.monitor.changed()
+            self.monitor.hurry(now, seconds=0.0)
+        elif key.refused:
+            self.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
+
+    def rejected(self) -> Words | None:
+        """Why its key must not be used any more, as this proxy or the fleet knows it."""
+        key, shared = self.backend.key, self.backend.breaker.shared
+        return key.words() if key.rejected else shared.rejected
+
     def _failure_facts(
         self, breaker: Breaker, subjects: list[Subject], attempt: Attempt, now: float
     ) -> Facts:
@@ -245,6 +263,7 @@ class Attempt:
     __slots__ = (
         "began",
         "generation",
+        "key",
         "known",
         "last_resort",
         "probe",
@@ -258,6 +277,7 @@ class Attempt:
         self.began = now
         self.sent_at = now
         self.generation = subject.backend.generation
+        self.key = subject.backend.key.serial
         self.probe, self.last_resort = probe, last_resort
         self.known = False
         self.ttft: float | None = None
@@ -285,6 +305,8 @@ class Attempt:
         if effect.outcome_class is _SUCCESS:
             slot = subject.series.slot(now, self.generation)
             slot.success(cost_nano_usd)
+            if subject.backend.key.refused:
+                subject.backend.key.accept(self.key, self.began)
             if self.ttft is not None:
                 slot.ttft(self.ttft * 1000)
             if not self.known:
@@ -297,6 +319,8 @@ class Attempt:
             self._failed(now, connect=effect.connect)
         else:
             self._undecided(now, throttled=effect.throttled)
+            if effect.outcome_class is _CREDENTIALS:
+                subject.refused(self, now)
 
     def _failed(self, now: float, *, connect: bool) -> None:
         # A probe whose stream had content has succeeded already; what follows is ordinary.

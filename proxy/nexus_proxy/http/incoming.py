@@ -105,7 +105,9 @@ class Incoming:
 
     def _fail_by_status(self, upstream: UpstreamConnection) -> None:
         why = f"HTTP {upstream.answer.status}"
-        self._exchange.fail(self._verdict, why, passable=self._body())
+        # A refusal of our own key is not about the client, and may quote the key.
+        own = self._verdict is Outcome.CREDENTIALS_REFUSED
+        self._exchange.fail(self._verdict, why, passable=None if own else self._body())
 
     def _consider_stream(self, upstream: UpstreamConnection, watcher: Watcher) -> None:
         if watcher.failed_first:

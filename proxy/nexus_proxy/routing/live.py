@@ -31,6 +31,7 @@ from nexus_proxy.routing.reach import Obstacle, Reach, TlsContexts, reach
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.table import Table
 from nexus_proxy.secrets import SecretSource
+from nexus_quality.keys import KeyFacts
 from nexus_quality.policy import Policy
 from nexus_quality.subject import Subject
 
@@ -64,8 +65,11 @@ class LiveBackends:
         subject: Callable[[str, str], Subject],
         secrets: SecretSource,
         journal: Journal,
+        key: Callable[[str, KeyFacts], None] = lambda _uid, _facts: None,
     ) -> None:
+        """`key` is told what is known of a backend's key whenever that changed."""
         self.secrets = secrets
+        self._key = key
         self._subject = subject
         self._journal = journal
         self._contexts = TlsContexts()
@@ -111,6 +115,7 @@ class LiveBackends:
         elif known.source is backend and known.policy == policy and known.reach == reached:
             return False
         known.source, known.policy, known.reach = backend, policy, reached
+        self._key(uid, reached.key)
         self._apply(known)
         return self._candidates(known)
 

@@ -10,23 +10,28 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 
-from nexus_api import AuthMode, LLMBackend, LLMBackendSpec, SecretKeyRef, Tls, resolve
+from nexus_api import AuthMode, LLMBackend, LLMBackendSpec, SecretKeyRef, Tls, reasons, resolve
 from nexus_proxy.routing.candidate import CREDENTIAL_HEADERS, Credentials, Origin, Timeouts
 from nexus_proxy.routing.request import Endpoint
 from nexus_proxy.secrets import SecretSource
+from nexus_quality import words
+from nexus_quality.keys import KeyFacts
 
 Obstacle = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Everything the byte path needs to reach a backend; `obstacle` says why it must not try."""
+    """Everything the byte path needs to reach a backend; `obstacle` says why it must not try,
+    `key` what the fleet may hear of its Secrets.
+    """
 
     origin: Origin
     timeouts: Timeouts
     credentials: Credentials
     answer_headers: bytes
     obstacle: Obstacle | None
+    key: KeyFacts = KeyFacts()
 
 
 class TlsContexts:
@@ -70,6 +75,7 @@ def reach(backend: LLMBackend, secrets: SecretSource, contexts: TlsContexts) -> 
         credentials=credentials,
         answer_headers=_answer_headers(backend),
         obstacle=key_obstacle or tls_obstacle,
+        key=_key_facts(spec, secrets, credentials),
     )
 
 
@@ -129,9 +135,25 @@ def _credentials(
 
 
 def _missing(ref: SecretKeyRef, secrets: SecretSource) -> Obstacle:
-    return (
-        f"Secret {ref.name} key {ref.key} is not available to this proxy",
-        secrets.missing(ref.name, ref.key),
+    said = words.secret_key_missing if secrets.has(ref.name) else words.secret_missing
+    return said(secret=ref.name, key=ref.key).reason, secrets.missing(ref.name, ref.key)
+
+
+def _key_facts(spec: LLMBackendSpec, secrets: SecretSource, credentials: Credentials) -> KeyFacts:
+    """What the fleet may hear: which Secret is read, whether it is there, never what is in it."""
+    auth = spec.auth.secret_ref if spec.auth and credentials.mode == AuthMode.SECRET else None
+    ca = spec.tls.ca_secret_ref if spec.tls and resolve.endpoint(spec).tls else None
+    lacking = next((ref for ref in (auth, ca) if ref and not secrets.get(ref.name, ref.key)), None)
+    missing = ""
+    if lacking is not None:
+        there = secrets.has(lacking.name)
+        missing = reasons.SECRET_KEY_NOT_FOUND if there else reasons.SECRET_NOT_FOUND
+    return KeyFacts(
+        secret=auth.name if auth else "",
+        key=auth.key if auth else "",
+        content=hash(credentials.header_line),
+        missing=missing,
+        ca=lacking is not None and lacking is not auth,
     )
 
 

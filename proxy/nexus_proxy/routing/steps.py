@@ -124,10 +124,9 @@ def suspension(profile: Profile, candidate: Candidate) -> Reason | None:
 
 
 def obstacle(profile: Profile, candidate: Candidate) -> Reason | None:
-    """SchedulerReconciler: backends that cannot be reached as configured."""
-    if candidate.traits.obstacle is None:
-        return None
-    return _reason(candidate, reasons.SCHEDULER_RECONCILER, *candidate.traits.obstacle)
+    """SchedulerReconciler: backends that cannot be reached as configured, or refuse their key."""
+    found = candidate.traits.obstacle or candidate.subject.rejected()
+    return None if found is None else _reason(candidate, reasons.SCHEDULER_RECONCILER, *found)
 
 
 def health(profile: Profile, candidate: Candidate) -> Reason | None:

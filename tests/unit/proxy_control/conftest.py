@@ -42,6 +42,7 @@ class Wired:
             subject=self.monitor.subject,
             secrets=MountedSecrets(self.secrets_dir),
             journal=self.router.journal,
+            key=self.monitor.key,
         )
         self.control = Control(
             monitor=self.monitor,

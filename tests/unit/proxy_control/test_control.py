@@ -226,7 +226,7 @@ def test_a_missing_secret_leaves_the_backend_out_and_says_what_to_do(
     wired.apply()
     refused = wired.router.choose(Call(Endpoint.CHAT, "m"), wired.now)
     (reason,) = refused.reasons
-    assert reason.reason == "Secret s key k is not available to this proxy"
+    assert reason.reason == "Secret s not found"
     assert str(tmp_path / "s" / "k") in reason.suggested_action
 
 
@@ -288,7 +288,7 @@ def test_credentials_of_the_client_pass_only_where_asked_for(wired: Any) -> None
     assert backend(wired).credentials.strip == frozenset()
 
 
-@pytest.mark.parametrize(("pem", "said"), [(None, "not available"), ("no pem", "not a PEM")])
+@pytest.mark.parametrize(("pem", "said"), [(None, "Secret ca not found"), ("no pem", "not a PEM")])
 def test_a_ca_that_is_missing_or_none_leaves_the_backend_out(
     wired: Any, tmp_path: Path, pem: str | None, said: str
 ) -> None:

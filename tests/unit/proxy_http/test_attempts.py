@@ -128,6 +128,18 @@ async def test_a_refusal_of_the_backends_own_key_goes_to_the_next_candidate(
     assert stage.outcomes(0) == [Outcome.CREDENTIALS_REFUSED]
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_client_never_sees_what_is_said_of_the_backends_own_key(
+    stage: Stage, status: int
+) -> None:
+    said = b'{"error":{"message":"Incorrect API key provided: own"}}'
+    await stage.backend(says(answer(said, status=f"{status} No")), credentials=OWN_KEY)
+    message = await stage.ask()
+    assert message.status == 503
+    assert b"Incorrect" not in message.body
+    assert stage.outcomes(0) == [Outcome.CREDENTIALS_REFUSED]
+
+
 async def test_a_refusal_of_the_clients_key_is_the_clients_to_see(stage: Stage) -> None:
     await stage.backend(says(answer(b'{"error":1}', status="401 No")))
     await stage.backend(says(answer(GOOD)))

@@ -29,6 +29,7 @@ class FakeSubject:
     odds: float = 1.0
     eligible: int = 0
     end: float | None = None
+    refused: tuple[str, str] | None = None
     said: tuple[str, str] = ("error rate 60% of 20 requests", "Look at the backend")
 
     def ttft_average_ms(self, now: float) -> int | None:
@@ -51,6 +52,9 @@ class FakeSubject:
 
     def why(self) -> tuple[str, str]:
         return self.said
+
+    def rejected(self) -> tuple[str, str] | None:
+        return self.refused
 
 
 @dataclass

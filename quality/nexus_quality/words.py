@@ -1,0 +1,119 @@
+"""The sentences about a backend that a person reads, each spelled once.
+
+Promises that a condition, its Event, the log line and the proxy's 503 say the same: what was seen,
+in numbers, and what to do. `Words` is such a pair, `message` the one line of both. It decides
+nothing: which sentence applies is for those that know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+NAMED = 5  # how many names a sentence lists
+_JOINT = "; "
+
+
+class Words(NamedTuple):
+    """A reason, and what to do about it."""
+
+    reason: str
+    action: str
+
+    @property
+    def message(self) -> str:
+        """Both in one line, as a condition has it."""
+        return f"{self.reason}{_JOINT}{self.action}"
+
+
+def split(message: str) -> Words:
+    """The pair that `message` was made of; a line of another origin is all reason."""
+    reason, joint, action = message.rpartition(_JOINT)
+    return Words(reason, action) if joint else Words(message, "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+# Credentials
+
+
+def key_rejected(*, secret: str, key: str, refusals: int, threshold: int) -> Words:
+    """The backend answers 401 or 403 to the key of its `auth`."""
+    return Words(
+        f"The backend answers 401 or 403 to the key in Secret {secret}, key {key}: "
+        f"{refusals} refusals in a row, {threshold} suffice",
+        f"put a valid key into Secret {secret}, or change spec.auth",
+    )
+
+
+def key_rejected_for_some(words: Words, reporters: Sequence[str]) -> str:
+    """The same as only a part of the fleet sees it, which concludes nothing for the rest."""
+    return f"{words.reason}, but only as seen by {listed(reporters)}, which leave it out themselves"
+
+
+def secret_missing(*, secret: str, key: str) -> Words:
+    """The Secret of `auth` or `tls` is not there."""
+    return Words(f"Secret {secret} not found", f"create Secret {secret} with key {key}")
+
+
+def secret_key_missing(*, secret: str, key: str) -> Words:
+    """The Secret is there, the key in it is not."""
+    return Words(f"Secret {secret} has no key {key}", f"add key {key} to Secret {secret}")
+
+
+# Health
+
+
+def probe_disagrees(*, seen: str, seconds: int) -> str:
+    """Probes fail, but requests succeed."""
+    return (
+        f"Probes fail ({seen}), but requests succeeded within the last {seconds} s, so it stays in "
+        "service; correct spec.healthCheck.path, or look at the network between operator and "
+        "backend"
+    )
+
+
+def probe_unheard(*, seen: str, seconds: int) -> str:
+    """Probes fail, and the operator has just started."""
+    return (
+        f"Probes fail ({seen}), but the operator has just started; it waits up to {seconds} s for "
+        "the proxies to say whether requests succeed"
+    )
+
+
+def prober_suspect(*, seen: str, failing: int, probed: int, seconds: int) -> str:
+    """Too many backends turned at once to be their own fault."""
+    return (
+        f"Probes fail ({seen}), but so do those of {failing} of {probed} backends since the same "
+        f"{seconds} s, more than half, so none is taken out; look at the operator's own network"
+    )
+
+
+def probes_failing(*, seen: str, failures: int, threshold: int, seconds: int) -> Words:
+    """Probes failed as often as it takes, and no request succeeded meanwhile."""
+    return Words(
+        f"{failures} probes in a row failed, {threshold} suffice ({seen}), and no request succeeded "
+        f"within the last {seconds} s",
+        "look at the backend, or correct spec.url or spec.healthCheck",
+    )
+
+
+NOT_PROBED = "Not probed yet"
+PROBING_OFF = "spec.healthCheck.enabled is false: never probed"
+
+
+# Routing
+
+SUSPENDED = Words("Suspended: spec.suspend is true", "set spec.suspend to false to route to it")
+NOTHING_TO_MEND = "Nothing for a person to mend"
+ROUTED = "Requests are routed to it"
+NO_TRAFFIC = f"{ROUTED}; there was none in the last hour"
+REPORTS_STALE = f"{ROUTED}; the proxies that used it have been silent for 90 s"
+NO_MODELS = (
+    "No request can be routed to it yet: none of its models is known; write spec.models, or see "
+    "condition Healthy for why the probe found none"
+)
