@@ -8,20 +8,20 @@ What the numbers mean is the engine's business; what follows from them the evalu
 from __future__ import annotations
 
 import logging
-import re
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import httpx
 import msgspec
 from aiohttp import web
 
-from nexus_operator.identity import AUDIENCE, Identities, Reporter
-from nexus_operator.kube import ApiError
+from nexus_operator.body import Refused, Room, read
+from nexus_operator.identity import AUDIENCE, Identities, Reporter, Unavailable
 from nexus_operator.metrics import Metrics
+from nexus_operator.pace import Pace
+from nexus_quality.refusals import OTHER, REASONS
 from nexus_quality.report import (
-    MAX_BYTES,
     Answer,
     InvalidReport,
     Refusal,
@@ -34,12 +34,14 @@ log = logging.getLogger(__name__)
 
 NO_TOKEN: Final = "NoToken"
 TOKEN_REJECTED: Final = "TokenRejected"
-TOO_LARGE: Final = "TooLarge"
+TOO_OFTEN: Final = "TooOften"
 MALFORMED: Final = "Malformed"
 NOT_ALLOWED: Final = "NotAllowed"
 UNAVAILABLE: Final = "Unavailable"
+MAX_TOKEN: Final = 16 * 1024
+MAX_NAMESPACES: Final = 32
+MAX_LISTED: Final = 50
 JSON = "application/json"
-NUMBER = re.compile(r"\d+")
 
 
 class Merge(Protocol):
@@ -56,40 +58,47 @@ class Intake:
     namespace_of: Callable[[str], str | None]
     merge: Merge
     metrics: Metrics
+    pace: Pace
+    room: Room = field(default_factory=Room)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answers 200 with an `Answer`, or 4xx or 503 with `{"error", "refused"}`."""
         with self.metrics.report_seconds.time():
             try:
                 return await self._take(request)
-            except (ApiError, httpx.HTTPError) as error:
+            except Refused as refused:
+                return self._refuse(refused)
+            except Unavailable as error:
                 log.warning("the API server could not vouch for a report: %s", error)
-                return self._refuse(503, UNAVAILABLE, "the API server cannot be asked: try again")
+                message = "the API server cannot be asked: try again"
+                return self._refuse(Refused(503, UNAVAILABLE, message, retry_after=5.0))
 
     async def _take(self, request: web.Request) -> web.Response:
+        reporter = await self._sender(request)
+        wait = self.pace.wait(reporter.key)
+        if wait:
+            message = f"{reporter.key} reports too often: wait as Retry-After says"
+            raise Refused(429, TOO_OFTEN, message, retry_after=wait)
+        with self.room.hold(reporter.key) as hold:
+            try:
+                report = decode_report(await read(request, hold))
+            except InvalidReport as error:
+                raise Refused(400, MALFORMED, str(error)) from None
+            finally:
+                self.pace.charge(reporter.key, hold.bytes)
+            return await self._judge(reporter, report)
+
+    async def _sender(self, request: web.Request) -> Reporter:
+        """Who sends; nothing else of the request is looked at before that is known."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            return self._refuse(401, NO_TOKEN, "send Authorization: Bearer with a token")
-        reporter = await self.identities.reporter(token.strip())
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise Refused(401, NO_TOKEN, "send Authorization: Bearer with a token")
+        reporter = await self.identities.reporter(token) if len(token) <= MAX_TOKEN else None
         if reporter is None:
             message = f"the API server does not accept this token for the audience {AUDIENCE}"
-            return self._refuse(401, TOKEN_REJECTED, message)
-        body = await self._body(request)
-        if body is None:
-            return self._refuse(413, TOO_LARGE, f"a report has at most {MAX_BYTES} bytes")
-        try:
-            report = decode_report(body)
-        except InvalidReport as error:
-            return self._refuse(400, MALFORMED, str(error))
-        return await self._judge(reporter, report)
-
-    async def _body(self, request: web.Request) -> bytes | None:
-        if (request.content_length or 0) > MAX_BYTES:
-            return None
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            return None
+            raise Refused(401, TOKEN_REJECTED, message)
+        return reporter
 
     async def _judge(self, reporter: Reporter, report: Report) -> web.Response:
         """Leaves out what the sender may not speak about, and merges the rest."""
@@ -101,13 +110,15 @@ class Intake:
         if foreign:
             self.metrics.report_refusals.labels(NOT_ALLOWED).inc(len(foreign))
             if set(foreign) == subjects(report):
-                return self._refuse(403, None, refused[0].reason, refused)
+                return answered(403, {"error": refused[0].reason, "refused": refused[:MAX_LISTED]})
             report = without(report, foreign)
         answer = self.merge(reporter, report)
         for refusal in answer.refused:
             self.metrics.report_refusals.labels(label(refusal.reason)).inc()
-        answer = msgspec.structs.replace(answer, refused=answer.refused + refused)
-        return web.Response(body=encode(answer), content_type=JSON)
+        listed = (answer.refused + refused)[:MAX_LISTED]
+        return web.Response(
+            body=encode(msgspec.structs.replace(answer, refused=listed)), content_type=JSON
+        )
 
     async def _forbidden(self, reporter: Reporter, uids: Iterable[str]) -> dict[str, str]:
         """The UIDs it may not report on, with a description of where they live."""
@@ -118,23 +129,32 @@ class Intake:
             if namespace is None:
                 continue
             if namespace not in allowed:
+                if len(allowed) >= MAX_NAMESPACES:
+                    forbidden[uid] = f"more than {MAX_NAMESPACES} namespaces at once"
+                    continue
                 allowed[namespace] = await self.identities.may_report(reporter, namespace)
             if not allowed[namespace]:
                 forbidden[uid] = f"llmbackends in namespace {namespace}"
         return forbidden
 
-    def _refuse(
-        self, status: int, reason: str | None, message: str, refused: tuple[Refusal, ...] = ()
-    ) -> web.Response:
-        if reason is not None:
-            self.metrics.report_refusals.labels(reason).inc()
-        body = {"error": message, "refused": refused}
-        return web.Response(status=status, body=msgspec.json.encode(body), content_type=JSON)
+    def _refuse(self, refused: Refused) -> web.Response:
+        self.metrics.report_refusals.labels(refused.reason).inc()
+        response = answered(refused.status, {"error": refused.message, "refused": ()})
+        if refused.retry_after is not None:
+            response.headers["Retry-After"] = str(max(1, math.ceil(refused.retry_after)))
+        if refused.status == 415:
+            response.headers["Accept-Encoding"] = "gzip, identity"
+        return response
+
+
+def answered(status: int, body: dict[str, object]) -> web.Response:
+    """An answer that is no `Answer`."""
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type=JSON)
 
 
 def label(reason: str) -> str:
-    """The reason without the numbers in it, which a reporter could choose as it likes."""
-    return NUMBER.sub("", reason).strip()
+    """The reason as a metric's label: one of those that are known, whatever numbers are in it."""
+    return next((known for known in REASONS if reason.startswith(known)), OTHER)
 
 
 def subjects(report: Report) -> set[str]:

@@ -16,6 +16,8 @@ BACKENDS: Final = "nexus_operator_backends"
 REPORTS: Final = "nexus_operator_reports_total"
 REPORT_REFUSALS: Final = "nexus_operator_report_refusals_total"
 REPORT_SECONDS: Final = "nexus_operator_report_seconds"
+IDENTITY_LOOKUPS: Final = "nexus_operator_identity_lookups_total"
+CONNECTIONS_REFUSED: Final = "nexus_operator_connections_refused_total"
 TRANSITIONS: Final = "nexus_operator_transitions_total"
 STATUS_WRITES: Final = "nexus_operator_status_writes_total"
 PROBES: Final = "nexus_operator_probes_total"
@@ -33,6 +35,8 @@ HELP: Final = {
     REPORTS: "Outcome reports taken, by kind.",
     REPORT_REFUSALS: "Reports, or parts of them, that were refused, by reason.",
     REPORT_SECONDS: "Time from a report's arrival to its answer.",
+    IDENTITY_LOOKUPS: "Looks at who reports, by review and result; outage: an older answer.",
+    CONNECTIONS_REFUSED: "Connections closed because there were too many.",
     TRANSITIONS: "Transitions of the verdict whose status write was accepted.",
     STATUS_WRITES: "Status writes, by kind of object and result.",
     PROBES: "Health probes, by result.",

@@ -103,6 +103,8 @@ class Metrics:
         self.registry.register(Gauges(read, self.ttft))
         self.reports = self._counter(names.REPORTS, "kind")
         self.report_refusals = self._counter(names.REPORT_REFUSALS, "reason")
+        self.lookups = self._counter(names.IDENTITY_LOOKUPS, "review", "result")
+        self.connections_refused = self._counter(names.CONNECTIONS_REFUSED)
         self.transitions = self._counter(names.TRANSITIONS, "row", "state")
         self.status_writes = self._counter(names.STATUS_WRITES, "kind", "result")
         self.probes = self._counter(names.PROBES, "result")
@@ -111,6 +113,10 @@ class Metrics:
         self.report_seconds = Histogram(
             names.REPORT_SECONDS, names.HELP[names.REPORT_SECONDS], registry=self.registry
         )
+
+    def looked_up(self, review: str, result: str) -> None:
+        """Counts a look at who somebody is or what they may do."""
+        self.lookups.labels(review, result).inc()
 
     def page(self) -> bytes:
         """The text format."""

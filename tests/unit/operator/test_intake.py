@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import gzip
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientSession
 
+from nexus_operator import body as body_module
 from nexus_operator.credentials import Credentials
-from nexus_operator.identity import CACHE_SIZE, Identities, Memory, Reporter, reporter_of
-from nexus_operator.intake import Intake
+from nexus_operator.identity import Identities, Reporter, expiry, reporter_of
+from nexus_operator.intake import MAX_LISTED, MAX_NAMESPACES, Intake
 from nexus_operator.kube import Kube
+from nexus_operator.memory import SIZE, Memory
 from nexus_operator.metrics import Metrics
+from nexus_operator.pace import BURST, Pace
+from nexus_operator.server import Server
+from nexus_operator.settings import Settings
 from nexus_quality.report import MAX_BYTES, Answer, Cell, Pulse, Refusal, Report, encode
 
 POD = {
@@ -47,8 +54,10 @@ class Api:
     grants: set[tuple[str, str]] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     away: bool = False
+    tried: int = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.tried += 1
         if self.away:
             raise httpx.ConnectError("refused")
         spec = json.loads(request.content)["spec"]
@@ -68,11 +77,13 @@ class Desk:
     """The intake behind a real HTTP server."""
 
     api: Api
-    client: TestClient[web.Request, web.Application]
+    client: ClientSession
     metrics: Metrics
     merged: list[tuple[Reporter, Report]]
     time: list[float]
     answer: list[Answer]
+    intake: Intake
+    port: int
 
     async def post(
         self, body: bytes, token: str | None = "good", **headers: str
@@ -103,15 +114,23 @@ async def desk() -> AsyncIterator[Desk]:
         return answer[0]
 
     intake = Intake(
-        identities=Identities(kube, lambda: time[0]),
+        identities=Identities(kube, lambda: time[0], count=metrics.looked_up),
         namespace_of=NAMESPACES.get,
         merge=merge,
         metrics=metrics,
+        pace=Pace(lambda: time[0]),
     )
-    app = web.Application(client_max_size=MAX_BYTES)
-    app.router.add_post("/v1/outcomes", intake.handle)
-    async with TestClient(TestServer(app)) as client:
-        yield Desk(api, client, metrics, merged, time, answer)
+    server = Server(
+        settings=Settings(host="127.0.0.1", port=0),
+        why_not_ready=lambda: None,
+        metrics_page=metrics.page,
+        stats_page=dict,
+        intake=intake.handle,
+    )
+    await server.start()
+    async with ClientSession(f"http://127.0.0.1:{server.port}") as client:
+        yield Desk(api, client, metrics, merged, time, answer, intake, server.port)
+    await server.stop()
     await kube.close()
 
 
@@ -257,8 +276,194 @@ def test_the_memory_is_bounded_and_forgets() -> None:
     now = [0.0]
     memory: Memory[int] = Memory(lambda: now[0], size=2)
     for key in (1, 2, 3):
-        memory.put(key, key, 10.0)
-    assert (memory.get(1), memory.get(3), len(memory)) == (None, (3,), 2)
+        memory.put(key, key, fresh=10.0, last=20.0)
+    assert (memory.fresh(1), memory.fresh(3), len(memory)) == (None, (3,), 2)
     now[0] = 10.0
-    assert memory.get(3) is None
-    assert CACHE_SIZE <= 10_000
+    assert (memory.fresh(3), memory.last(3)) == (None, (3,))
+    now[0] = 20.0
+    assert memory.last(3) is None
+    assert SIZE <= 10_000
+
+
+async def test_a_packed_report_is_taken(desk: Desk) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    assert (await desk.post(gzip.compress(report("u-shop")), **packed))[0] == 200
+    half = report("u-shop")
+    members = gzip.compress(half[:50]) + gzip.compress(half[50:])
+    assert (await desk.post(members, **packed))[0] == 200
+    assert len(desk.merged) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "reason"),
+    [
+        (gzip.compress(bytes(MAX_BYTES + 1)), "gzip", 413, "TooLarge"),
+        (gzip.compress(report("u-shop"))[:-9], "gzip", 400, "Malformed"),
+        (report("u-shop"), "gzip", 400, "Malformed"),
+        (report("u-shop"), "br", 415, "UnknownEncoding"),
+    ],
+)
+async def test_a_body_that_cannot_be_unpacked_names_its_reason(
+    desk: Desk, body: bytes, encoding: str, status: int, reason: str
+) -> None:
+    answer = await desk.post(body, **{"Content-Encoding": encoding})
+    assert (answer[0], desk.refusals(reason)) == (status, 1)
+    assert "\n" not in answer[1]["error"]
+    assert not desk.merged
+    assert desk.intake.room.bytes == 0
+
+
+async def test_too_many_reports_are_told_when_to_come_again(desk: Desk) -> None:
+    statuses = [(await desk.post(report("u-shop")))[0] for _ in range(int(BURST) - 1)]
+    assert set(statuses) == {200}
+    response = await desk.client.post("/v1/outcomes", headers={"Authorization": "Bearer good"})
+    assert (response.status, response.headers["Retry-After"]) == (429, "1")
+    assert desk.refusals("TooOften") == 1
+    desk.time[0] += 1.0
+    assert (await desk.post(report("u-shop")))[0] == 200
+
+
+async def test_a_body_is_asked_for_once_its_sender_is_known(desk: Desk) -> None:
+    async def ask(token: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+        body = report("u-shop")
+        head = f"POST /v1/outcomes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        head += f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        writer.write(head.encode())
+        line = await reader.readline()
+        if b"100" in line:
+            assert await reader.readline() == b"\r\n"
+            writer.write(body)
+            line = await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        return line
+
+    assert b"401" in await ask("nobody")
+    assert not desk.merged
+    assert b"200" in await ask("good")
+    assert len(desk.merged) == 1
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.05)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"incarnation'
+        await asyncio.Event().wait()
+
+    headers = {"Authorization": "Bearer good"}
+    response = await desk.client.post("/v1/outcomes", data=slowly(), headers=headers)
+    assert (response.status, desk.refusals("TooSlow")) == (408, 1)
+    assert desk.intake.room.bytes == 0
+
+
+async def test_a_connection_cut_in_the_middle_of_a_body_is_a_refusal_like_others(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+    head = "POST /v1/outcomes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n"
+    writer.write(f"{head}Content-Length: 5000\r\n\r\n{{".encode())
+    await writer.drain()
+    await until(lambda: desk.intake.room.bytes > 0)
+    writer.transport.abort()
+    await until(lambda: desk.refusals("Malformed") == 1)
+    assert desk.intake.room.bytes == 0
+    assert "Traceback" not in caplog.text
+
+
+async def test_the_same_question_is_under_way_once(desk: Desk) -> None:
+    answers = await asyncio.gather(*(desk.post(report("u-shop", "u-bank")) for _ in range(20)))
+    assert {status for status, _ in answers} == {200}
+    assert desk.api.asked == ["tokenreviews", "subjectaccessreviews"]
+
+
+async def test_known_reporters_are_believed_for_ten_minutes_without_the_api_server(
+    desk: Desk,
+) -> None:
+    desk.api.grants.add(("system:serviceaccount:shop:app", "bank"))
+    assert (await desk.post(report("u-shop", "u-bank")))[0] == 200
+    desk.api.away = True
+    for _ in range(9):
+        desk.time[0] += 61
+        status, answer = await desk.post(report("u-shop", "u-bank"))
+        assert (status, answer.get("refused")) == (200, None)
+        assert (await desk.post(report("u-shop"), token="new"))[0] == 503
+    desk.time[0] += 61
+    assert (await desk.post(report("u-shop")))[0] == 503
+    desk.api.away = False
+    desk.time[0] += 6
+    assert (await desk.post(report("u-shop")))[0] == 200
+
+
+async def test_a_silent_api_server_is_waited_for_once_not_by_every_report(desk: Desk) -> None:
+    assert (await desk.post(report("u-shop")))[0] == 200
+    desk.api.away = True
+    desk.time[0] += 61
+    for _ in range(10):
+        assert (await desk.post(report("u-shop")))[0] == 200
+    assert desk.api.tried == 2
+    desk.time[0] += 6
+    assert (await desk.post(report("u-shop")))[0] == 200
+    assert desk.api.tried == 3
+
+
+async def test_a_token_is_not_believed_beyond_its_end(desk: Desk) -> None:
+    token = jwt(exp=desk.time[0] + 30)
+    desk.api.tokens[token] = POD
+    assert (await desk.post(report("u-shop"), token=token))[0] == 200
+    desk.time[0] += 31
+    del desk.api.tokens[token]
+    assert (await desk.post(report("u-shop"), token=token))[0] == 401
+    desk.api.away = True
+    desk.time[0] += 31
+    assert (await desk.post(report("u-shop"), token=token))[0] == 503
+
+
+@pytest.mark.parametrize("token", ["opaque", "a.b.c", "a.e30.c", "..", "a.W10.c"])
+def test_a_token_that_shows_no_end_has_none(token: str) -> None:
+    assert expiry(token) == float("inf")
+
+
+async def test_an_absurd_token_is_not_passed_on(desk: Desk) -> None:
+    response = await desk.client.post(
+        "/v1/outcomes", headers={"Authorization": "Bearer " + "x" * 8000}
+    )
+    assert response.status in (400, 401)
+
+
+async def test_a_report_on_many_namespaces_asks_about_some(desk: Desk) -> None:
+    uids = [f"u-{number}" for number in range(MAX_NAMESPACES + 5)]
+    NAMESPACES.update({uid: f"namespace-of-{uid}" for uid in uids})
+    status, answer = await desk.post(report(*uids))
+    assert status == 403
+    assert desk.api.asked.count("subjectaccessreviews") == MAX_NAMESPACES
+    assert len(answer["refused"]) <= MAX_LISTED
+
+
+async def test_an_answer_lists_some_refusals_and_counts_all(desk: Desk) -> None:
+    refusals = tuple(Refusal(uid=f"u-{n}", reason="unknown backend") for n in range(500))
+    desk.answer[0] = Answer(epoch="e1", refused=refusals)
+    _, answer = await desk.post(report("u-shop"))
+    assert len(answer["refused"]) == MAX_LISTED
+    assert desk.refusals("unknown backend") == 500
+
+
+def test_a_person_is_not_taken_for_a_service_account_of_that_name() -> None:
+    person = reporter_of(POD | {"user": {"username": "shop/app"}})
+    account = reporter_of(ACCOUNT)
+    assert person is not None and account is not None
+    assert person.key != account.key
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5.0):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def jwt(**claims: float) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"head.{payload}.signature"
