@@ -7,7 +7,7 @@ element-wise maximum, because each counter only grows at its one writer. It know
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import attrgetter
+from operator import attrgetter, gt, lt
 
 import msgspec
 
@@ -40,10 +40,19 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def add(self, other: Counts, sign: int = 1) -> None:
         """Add `other` in place; `sign` -1 takes away what was added before."""
-        for name, value in zip(NUMBERS, _numbers(other), strict=True):
-            if value:
-                setattr(self, name, getattr(self, name) + sign * value)
-        for index, n in other.ttft_bins.items():
+        self.requests += sign * other.requests
+        self.ttft_count += sign * other.ttft_count
+        self.ttft_ms_sum += sign * other.ttft_ms_sum
+        rare = _rare(other)
+        if any(rare):
+            for name, value in zip(RARE, rare, strict=True):
+                if value:
+                    setattr(self, name, getattr(self, name) + sign * value)
+        if other.ttft_bins:
+            self._add_bins(other.ttft_bins, sign)
+
+    def _add_bins(self, bins: Bins, sign: int) -> None:
+        for index, n in bins.items():
             left = self.ttft_bins.get(index, 0) + sign * n
             if left:
                 self.ttft_bins[index] = left
@@ -56,16 +65,31 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
         This is the join: in any order, any number of times, the result is the same.
         """
         growth = Counts()
-        for name, old, new in zip(NUMBERS, _numbers(self), _numbers(other), strict=True):
-            if new > old:
-                setattr(growth, name, new - old)
-                setattr(self, name, new)
-        for index, new in other.ttft_bins.items():
+        if other.requests > self.requests:
+            growth.requests = other.requests - self.requests
+            self.requests = other.requests
+        if other.ttft_count > self.ttft_count:
+            growth.ttft_count = other.ttft_count - self.ttft_count
+            self.ttft_count = other.ttft_count
+        if other.ttft_ms_sum > self.ttft_ms_sum:
+            growth.ttft_ms_sum = other.ttft_ms_sum - self.ttft_ms_sum
+            self.ttft_ms_sum = other.ttft_ms_sum
+        rare = _rare(other)
+        if any(rare):
+            self._raise(rare, growth)
+        for index, count in other.ttft_bins.items():
             old = self.ttft_bins.get(index, 0)
-            if new > old:
-                growth.ttft_bins[index] = new - old
-                self.ttft_bins[index] = new
+            if count > old:
+                growth.ttft_bins[index] = count - old
+                self.ttft_bins[index] = count
         return growth
+
+    def _raise(self, rare: tuple[int, ...], growth: Counts) -> None:
+        for name, value in zip(RARE, rare, strict=True):
+            old = getattr(self, name)
+            if value > old:
+                setattr(growth, name, value - old)
+                setattr(self, name, value)
 
     def same_numbers(self, other: Counts) -> bool:
         """True if all counters are equal to `other`'s."""
@@ -74,8 +98,8 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def runs_backwards(self, later: Counts) -> bool:
         """True if `later` has a greater and a smaller number: no order of reports explains it."""
-        pairs = list(zip(_numbers(self), _numbers(later), strict=True))
-        return any(new > old for old, new in pairs) and any(new < old for old, new in pairs)
+        old, new = _numbers(self), _numbers(later)
+        return any(map(lt, new, old)) and any(map(gt, new, old))
 
     @property
     def empty(self) -> bool:
@@ -89,15 +113,22 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
         return (
             min(numbers) >= 0
             and max(numbers) <= MOST
-            and all(0 <= b <= MAX_BIN and 0 <= n <= MOST for b, n in self.ttft_bins.items())
-            and self.errors <= self.requests
-            and self.connect_errors <= self.errors
+            and self.connect_errors <= self.errors <= self.requests
             and self.ttft_count <= self.requests
+            and (not self.ttft_bins or _valid(self.ttft_bins))
         )
 
 
 NUMBERS: tuple[str, ...] = tuple(name for name in Counts.__struct_fields__ if name != "ttft_bins")
 _numbers = attrgetter(*NUMBERS)
+# Most outcomes count as these alone; the rest is looked at as one.
+_OFTEN = ("requests", "ttft_count", "ttft_ms_sum")
+RARE: tuple[str, ...] = tuple(name for name in NUMBERS if name not in _OFTEN)
+_rare = attrgetter(*RARE)
+
+
+def _valid(bins: Bins) -> bool:
+    return all(0 <= b <= MAX_BIN and 0 <= n <= MOST for b, n in bins.items())
 
 
 def total(parts: Iterable[Counts]) -> Counts:

@@ -46,10 +46,13 @@ class Window:
 
     def add(self, bucket: int, generation: int, growth: Counts) -> None:
         """Add `growth` to a bucket; outcomes are tagged with the generation they began under."""
-        for counts in (
-            self._buckets.setdefault(bucket, {}).setdefault(generation, Counts()),
-            self._totals.setdefault(generation, Counts()),
-        ):
+        tagged = self._buckets.get(bucket)
+        if tagged is None:
+            tagged = self._buckets[bucket] = {}
+        for part in (tagged, self._totals):
+            counts = part.get(generation)
+            if counts is None:
+                counts = part[generation] = Counts()
             counts.add(growth)
 
     def expire(self, now: float) -> None:
