@@ -21,6 +21,7 @@ from nexus_operator.kube import Kube
 from nexus_operator.leader import Leader, slot
 from nexus_operator.metrics import Metrics
 from nexus_operator.observer import Observer
+from nexus_operator.pace import Pace
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Doorbell
@@ -156,11 +157,13 @@ class Parts:
             why_not_ready=self._wires.why_not_ready,
             metrics_page=self.metrics.page,
             stats_page=self.stats.page,
+            turned_away=self.metrics.connections_refused.inc,
             intake=Intake(
-                identities=Identities(self.kube, self.clock),
+                identities=Identities(self.kube, self.clock, count=self.metrics.looked_up),
                 namespace_of=self._namespace_of,
                 merge=self.evaluator.merge,
                 metrics=self.metrics,
+                pace=Pace(self.clock),
             ).handle,
         )
 
