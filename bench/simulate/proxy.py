@@ -18,7 +18,8 @@ from bench.simulate.world import World
 from nexus_api import LLMBackend
 from nexus_proxy.control import Control, Objects
 from nexus_proxy.counters import Counters
-from nexus_proxy.reporting import Reporter, Undelivered
+from nexus_proxy.intake import Undelivered
+from nexus_proxy.reporting import Reporter
 from nexus_proxy.routing.choice import Choice
 from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.reason import Rejection

@@ -21,11 +21,11 @@ from nexus_api import (
 from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
 from nexus_proxy.control import Control, Objects, shared_by_status
 from nexus_proxy.counters import Counters
+from nexus_proxy.intake import OperatorIntake
 from nexus_proxy.kube.client import KubeClient, ServerClock
 from nexus_proxy.kube.kubeconfig import Access
 from nexus_proxy.kube.reflector import Reflector
 from nexus_proxy.kube.store import Store
-from nexus_proxy.reporting import OperatorIntake
 from nexus_proxy.secrets import MountedSecrets, NoSecrets, SecretSource
 from nexus_proxy.settings import Settings
 from nexus_quality.monitor import Monitor

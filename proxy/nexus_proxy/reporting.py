@@ -1,10 +1,11 @@
 """One task that sends the monitor's reports to the operator.
 
 Urgent ones leave when the monitor says so, full ones every 10 to 30 s. While the operator is away
-nothing is lost: the monitor keeps what was not answered, and attempts are spaced by growing,
-jittered pauses. A new epoch of the operator is answered by a full report, jittered, at most once
-per 10 s. A token file is read again for every report. The content of a report, and when one is
-urgent, are `nexus_quality.monitor`'s business.
+or asks to be spared nothing is lost: the monitor keeps what was not answered, and attempts are
+spaced by growing, jittered pauses, or as long as the operator says. A new epoch of the operator is
+answered by a full report, jittered, at most once per 10 s. A report is sent in parts that the
+intake takes, packed if that saves much. The content of a report, and when one is urgent, are
+`nexus_quality.monitor`'s business; the connection is `OperatorIntake`'s.
 """
 
 from __future__ import annotations
@@ -12,91 +13,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-
-import httpx
+from collections.abc import Awaitable, Callable, Sequence
 
 from nexus_api.pace import paced
 from nexus_proxy.counters import Counters
-from nexus_proxy.kube.client import read_token
+from nexus_proxy.intake import Undelivered
 from nexus_quality.monitor import REPLAY_EVERY_SECONDS, Monitor
-from nexus_quality.report import Answer, InvalidReport, Report, decode_answer, encode
+from nexus_quality.report import Answer, Report, encode, parts
 
-PATH = "/v1/outcomes"
 FULL_SECONDS = (paced(10.0), paced(30.0))
 FIRST_SECONDS = 1.0
 REPLAY_JITTER_SECONDS = paced(5.0)
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MOST_SECONDS = paced(30.0)
-TIMEOUT_SECONDS = 5.0
+ASKED_MOST_SECONDS = 60.0
 FINAL_ATTEMPTS = 2
 
 _log = logging.getLogger("nexus.proxy.reporting")
 
 
-class Undelivered(Exception):
-    """The report was not taken; the message says why, in one line."""
-
-
 Deliver = Callable[[bytes], Awaitable[Answer]]
-
-
-class OperatorIntake:
-    """Delivers reports to the operator over HTTP."""
-
-    def __init__(
-        self,
-        url: str,
-        token_file: Path | None,
-        *,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._url = url.rstrip("/") + PATH
-        self._token_file = token_file
-        self._http = httpx.AsyncClient(
-            trust_env=False,
-            timeout=TIMEOUT_SECONDS,
-            transport=transport,
-            verify=_trust(url),
-        )
-
-    async def deliver(self, body: bytes) -> Answer:
-        """Send one report. Raises Undelivered."""
-        headers = {"content-type": "application/json"}
-        token = read_token(self._token_file) if self._token_file else None
-        if token:
-            headers["authorization"] = f"Bearer {token}"
-        try:
-            response = await self._http.post(self._url, content=body, headers=headers)
-        except httpx.TransportError as error:
-            detail = " ".join(str(error).split()) or type(error).__name__
-            raise Undelivered(f"cannot reach the operator at {self._url}: {detail}") from None
-        if response.status_code != httpx.codes.OK:
-            raise Undelivered(self._refused(response))
-        try:
-            return decode_answer(response.content)
-        except InvalidReport as error:
-            raise Undelivered(f"the answer of {self._url} is none: {error}") from None
-
-    def _refused(self, response: httpx.Response) -> str:
-        told = f"the operator at {self._url} answered {response.status_code}"
-        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            source = self._token_file or "none (--report-token-file is not set)"
-            return f"{told}: it does not accept the report token {source}"
-        return f"{told}: {' '.join(response.text.split())[:200]}"
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._http.aclose()
-
-
-def _trust(url: str) -> ssl.SSLContext:
-    # Reading the system's trust store costs milliseconds and megabytes: only for TLS.
-    if url.startswith("https:"):
-        return ssl.create_default_context()
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Reporter:
@@ -180,11 +116,12 @@ class Reporter:
 
     async def _send(self, report: Report) -> bool:
         assert self._monitor is not None
-        body = encode(report)
+        # The cells of a report are alive: all of it is encoded before anything is waited for.
+        bodies = [encode(part) for part in parts(report)]
         try:
-            answer = await self._deliver(body)
+            answer = together([await self._deliver(body) for body in bodies])
         except Undelivered as error:
-            self._failed(str(error))
+            self._failed(error)
             return False
         except asyncio.CancelledError:
             self._monitor.unanswered(self._clock())
@@ -200,9 +137,9 @@ class Reporter:
             )
         return True
 
-    def _failed(self, trouble: str) -> None:
+    def _failed(self, error: Undelivered) -> None:
         assert self._monitor is not None
-        now = self._clock()
+        now, trouble = self._clock(), str(error)
         self._monitor.unanswered(now)
         self._counters.reports_failed += 1
         if trouble != self._trouble:
@@ -210,7 +147,9 @@ class Reporter:
             _log.warning("%s; routing goes on with the last known state", trouble)
         grown = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(self._failures, 16), BACKOFF_MOST_SECONDS)
         self._failures += 1
-        self._not_before = now + grown * (0.5 + 0.5 * self._random())
+        asked = min(error.retry_after, ASKED_MOST_SECONDS)
+        jitter = 0.5 + 0.5 * self._random()
+        self._not_before = now + max(grown * jitter, asked * (1.0 + 0.1 * self._random()))
         # What was not delivered is still due, once the pause is over.
         self._urgent_at = self._not_before
 
@@ -221,3 +160,12 @@ class Reporter:
         if self._trouble:
             self._trouble = ""
             _log.info("the operator takes reports again")
+
+
+def together(answers: Sequence[Answer]) -> Answer:
+    """One answer to all parts of a report."""
+    return Answer(
+        epoch=answers[-1].epoch,
+        suspects=tuple(dict.fromkeys(uid for answer in answers for uid in answer.suspects)),
+        refused=tuple(refusal for answer in answers for refusal in answer.refused),
+    )

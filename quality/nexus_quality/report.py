@@ -7,6 +7,7 @@ each other. It does not send, authenticate or merge anything.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -15,7 +16,8 @@ from msgspec import Meta
 from nexus_quality.counts import Counts
 
 MAX_BYTES = 8 * 1024 * 1024
-MAX_CELLS = 200_000
+MAX_CELLS = 20_000
+PART_CELLS = 2_000
 MAX_NUMBER = 2**53 - 1
 OTHER_MODEL = "other"
 
@@ -111,6 +113,18 @@ _T = TypeVar("_T")
 _report_decoder = msgspec.json.Decoder(Report)
 _answer_decoder = msgspec.json.Decoder(Answer)
 _encoder = msgspec.json.Encoder()
+
+
+def parts(report: Report) -> Iterator[Report]:
+    """The same in reports of at most PART_CELLS cells each: merged in any order, it is the same.
+
+    Every part has all pulses. Only the last is what the whole is, full or a goodbye.
+    """
+    cells = report.cells
+    while len(cells) > PART_CELLS:
+        first, cells = cells[:PART_CELLS], cells[PART_CELLS:]
+        yield msgspec.structs.replace(report, cells=first, full=False, final=False)
+    yield msgspec.structs.replace(report, cells=cells)
 
 
 def encode(message: Report | Answer) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,11 +13,13 @@ import httpx
 import pytest
 
 from nexus_proxy.counters import Counters
-from nexus_proxy.reporting import OperatorIntake, Reporter, Undelivered
+from nexus_proxy.intake import PACK_BYTES, THREAD_BYTES, OperatorIntake, Undelivered
+from nexus_proxy.reporting import Reporter, together
+from nexus_quality import report as report_module
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome
 from nexus_quality.policy import DEFAULT_POLICY
-from nexus_quality.report import Answer, Report, decode_report, encode
+from nexus_quality.report import Answer, Refusal, Report, decode_report, encode
 from nexus_quality.shared import SharedVerdict
 
 
@@ -27,6 +30,7 @@ class Desk:
     now: float = 100.0
     chance: float = 0.5
     down: bool = False
+    spare: float = 0.0
     epoch: str = "e1"
     sent: list[tuple[float, Report]] = field(default_factory=list)
     tries: int = 0
@@ -55,6 +59,8 @@ class Desk:
         self.tries += 1
         if self.down:
             raise Undelivered("cannot reach the operator")
+        if self.spare:
+            raise Undelivered("the operator answered 429", retry_after=self.spare)
         self.sent.append((self.now, decode_report(body)))
         return Answer(epoch=self.epoch)
 
@@ -150,6 +156,56 @@ async def test_attempts_are_spaced_by_growing_pauses_while_the_operator_is_away(
     assert 25 <= desk.tries - tries <= 40
 
 
+@pytest.mark.parametrize(("asked", "waits"), [(4.0, 4.0), (10_000.0, 60.0)])
+async def test_an_operator_that_asks_to_be_spared_is_spared_and_nothing_is_lost(
+    desk: Desk, asked: float, waits: float
+) -> None:
+    await desk.until(130.0)
+    desk.spare = asked
+    for _ in range(7):
+        desk.outcome(Outcome.SERVER_ERROR)
+    await desk.step()
+    assert desk.reporter.next_due() - desk.now == pytest.approx(waits * 1.05)
+    for _ in range(5):
+        desk.outcome(Outcome.SERVER_ERROR)
+    assert desk.reporter.next_due() - desk.now == pytest.approx(waits * 1.05)
+    desk.spare = 0.0
+    await desk.step()
+    assert desk.requests() == 12
+
+
+async def test_a_large_report_is_sent_in_parts_the_last_of_which_is_full(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_module, "PART_CELLS", 4)
+    for _ in range(20):
+        desk.outcome(Outcome.SUCCESS)
+        desk.now += 10.0
+    await desk.step()
+    sent = [report for _, report in desk.sent]
+    assert [report.full for report in sent] == [False] * (len(sent) - 1) + [True]
+    assert len(sent) >= 6
+    assert desk.requests() == 20
+
+
+async def test_a_large_goodbye_says_goodbye_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_module, "PART_CELLS", 2)
+    desk.outcome(Outcome.SUCCESS)
+    await desk.reporter.final()
+    assert [report.final for _, report in desk.sent] == [False, True]
+    assert desk.requests() == 1
+
+
+def test_the_parts_have_one_answer() -> None:
+    one = Answer(epoch="e1", suspects=("a", "b"), refused=(Refusal(reason="x"),))
+    two = Answer(epoch="e1", suspects=("b", "c"), refused=(Refusal(reason="y"),))
+    assert together([one, two]) == Answer(
+        epoch="e1", suspects=("a", "b", "c"), refused=(Refusal(reason="x"), Refusal(reason="y"))
+    )
+
+
 async def test_a_new_epoch_is_answered_by_a_full_replay_jittered_and_at_most_every_10_s(
     desk: Desk,
 ) -> None:
@@ -221,6 +277,53 @@ async def test_a_report_is_posted_with_the_token_of_the_moment(tmp_path: Path) -
     await desk.close()
     url = "http://op:8080/v1/outcomes"
     assert seen == [(url, None), (url, "Bearer one"), (url, "Bearer two")]
+
+
+@pytest.mark.parametrize(
+    ("size", "packed"),
+    [(PACK_BYTES, False), (PACK_BYTES + 1, True), (THREAD_BYTES + 1, True)],
+)
+async def test_a_report_of_some_size_is_packed(size: int, packed: bool) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, content=encode(Answer(epoch="e")))
+
+    desk = intake(answer)
+    body = b"x" * size
+    await desk.deliver(body)
+    await desk.close()
+    (request,) = seen
+    assert (request.headers.get("content-encoding") == "gzip") is packed
+    assert (gzip.decompress(request.content) if packed else request.content) == body
+
+
+async def test_an_operator_that_does_not_unpack_is_sent_plain_reports_from_then_on() -> None:
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("content-encoding"))
+        if "content-encoding" in request.headers:
+            return httpx.Response(415)
+        return httpx.Response(200, content=encode(Answer(epoch="e")))
+
+    desk = intake(answer)
+    for _ in range(2):
+        assert (await desk.deliver(b"x" * 5000)).epoch == "e"
+    await desk.close()
+    assert seen == ["gzip", None, None]
+
+
+@pytest.mark.parametrize(
+    ("hint", "seconds"), [("7", 7.0), ("", 0.0), ("soon", 0.0), ("-1", 0.0), ("9" * 400, 0.0)]
+)
+async def test_the_time_asked_for_comes_with_the_refusal(hint: str, seconds: float) -> None:
+    desk = intake(lambda _request: httpx.Response(429, headers={"Retry-After": hint}))
+    with pytest.raises(Undelivered, match="answered 429") as refused:
+        await desk.deliver(b"{}")
+    await desk.close()
+    assert refused.value.retry_after == seconds
 
 
 @pytest.mark.parametrize(
