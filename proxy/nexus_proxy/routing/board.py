@@ -69,27 +69,31 @@ class Board:
 
         `(OFF, OFF)` when the board is empty.
         """
-        best = self.best()
-        if best < 0:
-            return OFF, OFF
-        top = self._buckets[best]
-        lower = self._buckets[max(0, best - width) : best]
-        total = len(top)
+        buckets = self._buckets
+        best = self._best
+        if best < 0 or not buckets[best]:
+            best = self.best()
+            if best < 0:
+                return OFF, OFF
+        top = buckets[best]
+        lower = buckets[best - width if best > width else 0 : best]
+        above = total = len(top)
         for bucket in lower:
-            total += len(bucket)
+            if bucket:
+                total += len(bucket)
         if total == 1:
             return top[0], top[0]
         first = int(random() * total)
         second = int(random() * (total - 1))
         if second >= first:
             second += 1
-        return _at(top, lower, first), _at(top, lower, second)
+        return (
+            top[first] if first < above else _at(lower, first - above),
+            top[second] if second < above else _at(lower, second - above),
+        )
 
 
-def _at(top: list[int], lower: list[list[int]], position: int) -> int:
-    if position < len(top):
-        return top[position]
-    position -= len(top)
+def _at(lower: list[list[int]], position: int) -> int:
     for bucket in lower:
         if position < len(bucket):
             return bucket[position]

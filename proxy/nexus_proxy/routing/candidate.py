@@ -79,15 +79,15 @@ class Backend:
     """One LLMBackend as this proxy uses it, from its first sight to its deletion (one object per
     UID).
 
-    `in_flight` counts requests that this proxy has there now; `latency_ms` is the EWMA of the time
-    to the first response byte of successful streams, 0 until something is known; `requests` the
-    attempts begun. `pool` belongs to the byte path. `changed` is told of every change that moves a
-    score.
+    `in_flight` counts requests that this proxy has there now (`pending` is the same number, for
+    reading where a property costs too much); `latency_ms` is the EWMA of the time to the first
+    response byte of successful streams, 0 until something is known; `requests` the attempts begun.
+    `pool` belongs to the byte path. `changed` is told of every change that moves a score; those
+    other than of the load are numbered by `revision`.
     """
 
     __slots__ = (
         "_changed",
-        "_in_flight",
         "answer_headers",
         "credentials",
         "latency_ms",
@@ -95,8 +95,10 @@ class Backend:
         "name",
         "namespace",
         "origin",
+        "pending",
         "pool",
         "requests",
+        "revision",
         "timeouts",
         "uid",
     )
@@ -126,18 +128,30 @@ class Backend:
         self.latency_ms = latency_ms
         self.requests = 0
         self.pool: Any = None
-        self._in_flight = 0
+        self.pending = 0
+        self.revision = 0
         self._changed = changed
+
+    def enter(self) -> None:
+        """One more request is there."""
+        self.pending += 1
+        self.requests += 1
+        self._changed(self)
+
+    def leave(self) -> None:
+        """One request less is there."""
+        self.pending -= 1
+        self._changed(self)
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self.pending
 
     @in_flight.setter
     def in_flight(self, value: int) -> None:
-        if value > self._in_flight:
+        if value > self.pending:
             self.requests += 1
-        self._in_flight = value
+        self.pending = value
         self._changed(self)
 
     @property
@@ -149,10 +163,11 @@ class Backend:
         """Fold in one time to first response byte, in milliseconds."""
         known = self.latency_ms
         self.latency_ms = known + EWMA_WEIGHT * (ms - known) if known else ms
-        self._changed(self)
+        self.touch()
 
     def touch(self) -> None:
         """Say that something about this backend changed."""
+        self.revision += 1
         self._changed(self)
 
 

@@ -7,24 +7,29 @@ is cut, readers find another `epoch` and look at everything once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nexus_proxy.routing.candidate import Backend
 
 LONGEST = 4096
 
 
 class Journal:
-    """An append-only list of changed backends, cut when it grows long."""
+    """An append-only list of changed backends, cut when it has grown long.
 
-    __slots__ = ("entries", "epoch")
+    `changed` notes a change of a backend's load, latency or rest. Several changes of every request
+    come here, so it is the list's own `append`; readers call `trim`, and no attempt begins unread.
+    """
+
+    __slots__ = ("changed", "entries", "epoch")
 
     def __init__(self) -> None:
         self.entries: list[Backend] = []
         self.epoch = 0
+        self.changed: Callable[[Backend], None] = self.entries.append
 
-    def changed(self, backend: Backend) -> None:
-        """Note a change of a backend's load, latency or rest."""
-        entries = self.entries
-        if len(entries) >= LONGEST:
-            entries.clear()
+    def trim(self) -> None:
+        """Begin anew if the list is long."""
+        if len(self.entries) > LONGEST:
+            self.entries.clear()
             self.epoch += 1
-        entries.append(backend)

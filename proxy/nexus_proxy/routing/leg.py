@@ -19,10 +19,11 @@ from nexus_proxy.routing.reason import Reason
 from nexus_proxy.routing.request import Endpoint
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.steps import LAST_RESORT_STEPS, PIPELINE, Profile, capabilities
-from nexus_proxy.routing.strategy import STRATEGIES, Draw
+from nexus_proxy.routing.strategy import MOST_PENDING, STRATEGIES, Draw, Ranks
 from nexus_quality.subject import Standing
 
 REFRESH_SECONDS = 1.0
+_FEW = 4  # so few changes are not worth looking for doubles among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class Leg:
         "_fresh_until",
         "_number",
         "_placed",
+        "_ranks",
         "_read",
+        "_revisions",
         "_rule",
         "_surroundings",
         "_ttft_ms",
@@ -130,6 +133,9 @@ class Leg:
         self._draw = Draw(self.board, self.members, surroundings.random, surroundings.turns, model)
         self._number: dict[Backend, int] = {c.backend: n for n, c in enumerate(self.members)}
         self._placed = len(answer.admitted)
+        # What a change of load alone does to a rank: None where one must look at everything.
+        self._ranks: list[Ranks | None] = [None] * len(self.members)
+        self._revisions = [-1] * len(self.members)
         self._ttft_ms: list[int | None] = [None] * len(self.members)
         self._away: set[int] = set()
         self._waking: list[tuple[float, int]] = []
@@ -173,19 +179,45 @@ class Leg:
         unread = len(entries) - self._read
         if now >= self._fresh_until:
             self._refresh(now)
-        elif self._epoch != journal.epoch or unread > 2 * len(self.members):
+        elif self._epoch != journal.epoch:
             self._place_all(now)
         elif unread:
-            # One request changes its backend several times: begun, first byte, ended.
-            for backend in dict.fromkeys(entries[self._read :]):
-                number = self._number.get(backend)
-                if number is not None and number < self._placed:
-                    self._place(number, now)
+            changed = entries[self._read :]
+            self._follow(changed if unread <= _FEW else dict.fromkeys(changed), now)
+        journal.trim()
         self._epoch, self._read = journal.epoch, len(entries)
         while self._waking and self._waking[0][0] <= now:
             number = heapq.heappop(self._waking)[1]
             self._wakes.pop(number, None)
             self._place(number, now)
+
+    def _follow(self, changed: Iterable[Backend], now: float) -> None:
+        """Take in changes one by one; nearly all are a request more or less somewhere."""
+        numbers, placed = self._number, self._placed
+        all_ranks, revisions = self._ranks, self._revisions
+        board = self.board
+        scores = board.score
+        for backend in changed:
+            number = numbers.get(backend, placed)
+            if number >= placed:
+                continue
+            ranks = all_ranks[number]
+            if ranks is None or revisions[number] != backend.revision:
+                self._place(number, now)
+                self._learn_ranks(number, backend)
+                continue
+            pending = backend.pending
+            rank = ranks[pending if pending < MOST_PENDING else MOST_PENDING]
+            if rank != scores[number]:
+                board.put(number, rank)
+
+    def _learn_ranks(self, number: int, backend: Backend) -> None:
+        if number in self._away or backend.max_concurrency is not None:
+            self._ranks[number] = None
+            return
+        rules = self._surroundings.rules
+        self._ranks[number] = self._rule.ranks(self.members[number], rules, self._ttft_ms[number])
+        self._revisions[number] = backend.revision
 
     def _refresh(self, now: float) -> None:
         self._fresh_until = now + REFRESH_SECONDS
@@ -195,6 +227,7 @@ class Leg:
     def _place_all(self, now: float) -> None:
         self._waking.clear()
         self._wakes.clear()
+        self._ranks = [None] * len(self.members)
         for number in range(self._placed):
             self._place(number, now)
 
@@ -220,7 +253,8 @@ class Leg:
         lent = self._take_off(tried) if tried else []
         if self.sorted.slow:
             lent += self._admit_slow(now, tried)
-        number = self._rule.pick(self._draw)
+        rule = self._rule
+        number = rule.pick(self._draw, rule.width)
         for lent_number, score in lent:
             self.board.put(lent_number, score)
         if number < 0:
