@@ -23,7 +23,7 @@ from bench.scale.gauge import Heartbeat, resident_megabytes
 from bench.scale.plan import NAMESPACE, manifest
 from bench.table import percentile
 
-from nexus_operator import context as context_module
+from nexus_operator import assembly
 from nexus_operator.app import operate
 from nexus_operator.context import Context
 from nexus_operator.credentials import Credentials
@@ -113,7 +113,7 @@ async def on_fake(measured: Measured, backends: int) -> None:
         changed=lambda plural, stored: _changed(measured, plural, stored),
     )
     credentials = Credentials(server="http://api", origin="bench", namespace=NAMESPACE)
-    with mock.patch.object(context_module, "Kube", functools.partial(Kube, transport=api)):
+    with mock.patch.object(assembly, "Kube", functools.partial(Kube, transport=api)):
         context = Context(_settings(), load=lambda: credentials)
     measured.watch(context)
     context.elect()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from nexus_api.backend import ModelQuality, Quality, SubjectState
 from nexus_api.quantities import format_time, rate_percent
 from nexus_quality.counts import Counts, total
-from nexus_quality.ledger import Ledger
+from nexus_quality.ledger import Ledger, Reporter
 from nexus_quality.sketch import quantile
 from nexus_quality.window import Family
 
@@ -93,35 +93,30 @@ class Figures:
 
 
 def figures(ledger: Ledger, uid: str, now: float) -> Figures:
-    """Add up what the fleet reported of a backend, of any generation."""
-    hours: dict[str, list[Counts]] = {}
-    days: dict[str, list[Counts]] = {}
-    failures: dict[str, float] = {}
-    users = 0
-    for reporter in ledger.reporters.values():
-        used = False
-        for model, series in reporter.of(uid).items():
-            series.expire(now)
-            hour = series.windows[Family.MINUTE].totals()
-            hours.setdefault(model, []).append(hour)
-            days.setdefault(model, []).append(series.windows[Family.HOUR].totals())
-            if series.last_failure is not None:
-                failures[model] = max(failures.get(model, 0.0), series.last_failure)
-            used = used or hour.requests > 0
-        users += used
+    """What the fleet reported of a backend, of any generation."""
+    wholes = ledger.whole(uid, now)
     models = {
-        model: Tally(
-            hour=total(hours[model]), day=total(days[model]), last_failure=failures.get(model)
-        )
-        for model in hours
+        model: Tally(hour=total([one.hour]), day=total([one.day]), last_failure=one.last_failure)
+        for model, one in wholes.items()
         if model
     }
+    failures = [one.last_failure for one in wholes.values() if one.last_failure is not None]
     whole = Tally(
         hour=total(tally.hour for tally in models.values()),
         day=total(tally.day for tally in models.values()),
-        last_failure=max(failures.values(), default=None),
+        last_failure=max(failures, default=None),
     )
+    users = sum(_used(reporter, uid) for reporter in ledger.users(uid).values())
     return Figures(now=now, reporters=users, whole=whole, models=models)
+
+
+def _used(reporter: Reporter, uid: str) -> bool:
+    """True if it made a request within the hour."""
+    return any(
+        part.requests
+        for series in reporter.of(uid).values()
+        for part in series.windows[Family.MINUTE].parts()
+    )
 
 
 def _rounded(value: float | None) -> int | None:

@@ -20,13 +20,27 @@ FUTURE_SECONDS = 2.0
 _FAMILIES = {int(family): family for family in Family}
 
 
+@dataclass(slots=True)
+class Whole:
+    """One (backend, model) over all reporters: the windows of any generation added up.
+
+    It is as of the last `expire` of each of them. `last_failure`: epoch seconds.
+    """
+
+    hour: Counts = field(default_factory=Counts)
+    day: Counts = field(default_factory=Counts)
+    last_failure: float | None = None
+
+
 class Series:
-    """One (backend, model) at one reporter: a window per family."""
+    """One (backend, model) at one reporter: a window per family, each adding to the whole."""
 
-    __slots__ = ("last_failure", "windows")
+    __slots__ = ("last_failure", "whole", "windows")
 
-    def __init__(self) -> None:
-        self.windows = {family: Window(family) for family in Family}
+    def __init__(self, whole: Whole | None = None) -> None:
+        self.whole = Whole() if whole is None else whole
+        sums = {Family.MINUTE: self.whole.hour, Family.HOUR: self.whole.day}
+        self.windows = {family: Window(family, sums.get(family)) for family in Family}
         self.last_failure: float | None = None
 
     def expire(self, now: float) -> None:
@@ -72,6 +86,8 @@ class Reporter:
 
 
 _NO_SERIES: Mapping[str, Series] = {}
+_NOBODY: Mapping[str, Reporter] = {}
+_NO_WHOLES: Mapping[str, Whole] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,19 @@ class Ledger:
     def __init__(self, started: float = 0.0) -> None:
         self.started = started
         self.reporters: dict[str, Reporter] = {}
+        self._users: dict[str, dict[str, Reporter]] = {}
+        self._wholes: dict[str, dict[str, Whole]] = {}
+
+    def users(self, uid: str) -> Mapping[str, Reporter]:
+        """The reporters that ever counted anything of a backend, by name."""
+        return self._users.get(uid, _NOBODY)
+
+    def whole(self, uid: str, now: float) -> Mapping[str, Whole]:
+        """The sums of a backend over all reporters at `now`, by model."""
+        for reporter in self.users(uid).values():
+            for series in reporter.of(uid).values():
+                series.expire(now)
+        return self._wholes.get(uid, _NO_WHOLES)
 
     def take(self, name: str, report: Report, now: float, known: Iterable[str]) -> Taken:
         """Merge a report by the reporter `name`; `known`: uids of the backends there are."""
@@ -127,13 +156,25 @@ class Ledger:
             life.cells[key] = taken
             grown = taken[1].grow_to(cell)
             if not grown.empty:
-                _count(reporter, life, key, taken[0], grown, now)
+                series = self._series(reporter, key)
+                _count(series, life, key, taken[0], grown, now)
                 growth.append(Growth(key, grown, report.replay or earlier))
         pulsed = _take_pulses(life, report, backends)
         touched = frozenset(g.cell.uid for g in growth) | pulsed
         for uid in touched:
             reporter.derived.pop(uid, None)
         return Taken(tuple(growth), tuple(refused), touched)
+
+    def _series(self, reporter: Reporter, key: CellKey) -> Series:
+        models = reporter.series.get(key.uid)
+        if models is None:
+            models = reporter.series[key.uid] = {}
+            self._users.setdefault(key.uid, {})[reporter.name] = reporter
+        series = models.get(key.model)
+        if series is None:
+            wholes = self._wholes.setdefault(key.uid, {})
+            series = models[key.model] = Series(wholes.setdefault(key.model, Whole()))
+        return series
 
     def _incarnation(self, reporter: Reporter, report: Report, now: float) -> Incarnation:
         offset = now - report.now_ms / 1000
@@ -145,8 +186,6 @@ class Ledger:
 
     def expire(self, now: float) -> None:
         """Forget what left the windows, and reporters silent for longer than they reach."""
-        for name in [n for n, r in self.reporters.items() if now - r.heard > FORGET_SECONDS]:
-            del self.reporters[name]
         for reporter in self.reporters.values():
             for models in reporter.series.values():
                 for series in models.values():
@@ -159,9 +198,15 @@ class Ledger:
                 if now - life.heard > FORGET_SECONDS
             ]:
                 del reporter.incarnations[incarnation]
+        # Their windows are empty by now: nothing of them is left in a sum.
+        for name in [n for n, r in self.reporters.items() if now - r.heard > FORGET_SECONDS]:
+            for uid in self.reporters.pop(name).series:
+                del self._users[uid][name]
 
     def forget(self, uid: str) -> None:
         """Drop all that was reported of a backend that is gone."""
+        self._users.pop(uid, None)
+        self._wholes.pop(uid, None)
         for reporter in self.reporters.values():
             reporter.series.pop(uid, None)
             reporter.derived.pop(uid, None)
@@ -183,12 +228,8 @@ def _placed(life: Incarnation, key: CellKey) -> tuple[int, Counts]:
 
 
 def _count(
-    reporter: Reporter, life: Incarnation, key: CellKey, bucket: int, growth: Counts, now: float
+    series: Series, life: Incarnation, key: CellKey, bucket: int, growth: Counts, now: float
 ) -> None:
-    models = reporter.series.setdefault(key.uid, {})
-    series = models.get(key.model)
-    if series is None:
-        series = models[key.model] = Series()
     series.windows[_FAMILIES[key.family]].add(bucket, key.generation, growth)
     if growth.errors:
         began = _began(life, key)
@@ -196,6 +237,7 @@ def _count(
         fine = key.family == Family.TEN_SECONDS
         failed = min(now, began + key.family) if fine else began
         series.last_failure = max(series.last_failure or 0.0, failed)
+        series.whole.last_failure = max(series.whole.last_failure or 0.0, failed)
 
 
 def _take_pulses(life: Incarnation, report: Report, known: frozenset[str]) -> frozenset[str]:

@@ -35,17 +35,26 @@ _NONE: Mapping[int, Counts] = {}
 
 
 class Window:
-    """The last `family.span` buckets of one subject at one reporter."""
+    """The last `family.span` buckets of one subject at one reporter.
 
-    __slots__ = ("_buckets", "_totals", "family")
+    `whole`: where several windows are added up, of any generation; each keeps its part of it.
+    """
 
-    def __init__(self, family: Family) -> None:
+    __slots__ = ("_buckets", "_oldest", "_totals", "_whole", "family")
+
+    def __init__(self, family: Family, whole: Counts | None = None) -> None:
         self.family = family
+        self._whole = whole
+        self._oldest = 0
         self._buckets: dict[int, dict[int, Counts]] = {}
         self._totals: dict[int, Counts] = {}
 
     def add(self, bucket: int, generation: int, growth: Counts) -> None:
         """Add `growth` to a bucket; outcomes are tagged with the generation they began under."""
+        if bucket < self._oldest:
+            self._oldest = bucket
+        if self._whole is not None:
+            self._whole.add(growth)
         tagged = self._buckets.get(bucket)
         if tagged is None:
             tagged = self._buckets[bucket] = {}
@@ -58,10 +67,15 @@ class Window:
     def expire(self, now: float) -> None:
         """Drop the buckets that have left the window at `now` (seconds on the owner's clock)."""
         oldest = self.family.oldest(now)
+        if oldest <= self._oldest:
+            return
+        self._oldest = oldest
         for bucket in [b for b in self._buckets if b < oldest]:
             for generation, counts in self._buckets.pop(bucket).items():
                 left = self._totals[generation]
                 left.add(counts, -1)
+                if self._whole is not None:
+                    self._whole.add(counts, -1)
                 if left.empty:
                     del self._totals[generation]
 
