@@ -289,7 +289,7 @@ def _probes(parts: tuple[Share, ...]) -> Probes:
     )
 
 
-_EVENTS = {
+EVENTS = {
     "S1": reasons.EVENT_EXCLUDED,
     "S7": reasons.EVENT_PROBATION,
     "S8": reasons.EVENT_RECOVERED,
@@ -299,7 +299,7 @@ _EVENTS = {
     "S15": reasons.EVENT_RELEASED,
     "S16": reasons.EVENT_RELEASED,
 }
-_MESSAGES = {
+MESSAGES = {
     "S7": "The exclusion ended; probing requests decide",
     "S8": "It served well while the operator was away",
     "S9": "No rule fires any more",
@@ -310,7 +310,7 @@ _MESSAGES = {
 
 
 def _transition(uid: str, row: str, before: Verdict, after: Verdict) -> Transition:
-    message = _MESSAGES.get(row) or (after.firing.reason if after.firing else "")
+    message = MESSAGES.get(row) or (after.firing.reason if after.firing else "")
     return Transition(
-        uid=uid, row=row, before=before, after=after, event=_EVENTS[row], message=message
+        uid=uid, row=row, before=before, after=after, event=EVENTS[row], message=message
     )
