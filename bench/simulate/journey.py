@@ -7,7 +7,7 @@ attempt goes. Every journey ends exactly once, as one `Fate`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from bench.simulate.arrivals import Request
@@ -44,12 +44,21 @@ class Attempt(Protocol):
     def end(self, outcome: Outcome, now: float, retry_after: float | None) -> None: ...
 
 
+class Waiting:
+    """The request waits in its proxy; whoever keeps it there calls `then` once."""
+
+    then: Callable[[Attempt | None], None]
+
+    def leave(self) -> None:
+        """The client is gone."""
+
+
 class Ask(Protocol):
     """The policy's side of one request."""
 
-    def first(self, now: float) -> Attempt | None: ...
+    def first(self, now: float) -> Attempt | Waiting | None: ...
 
-    def again(self, now: float, *, quick: bool) -> Attempt | None: ...
+    def again(self, now: float, *, quick: bool) -> Attempt | Waiting | None: ...
 
 
 class Gate(Protocol):
@@ -62,7 +71,7 @@ class Journey:
     """From the arrival of a request to its fate."""
 
     __slots__ = ("_ask", "_attempt", "_backends", "_began", "_job", "_log", "_proxy", "_request",
-                 "_tries", "_world", "over")  # fmt: skip
+                 "_tries", "_waiting", "_world", "over")  # fmt: skip
 
     def __init__(
         self,
@@ -77,6 +86,7 @@ class Journey:
         self._proxy, self._request = proxy, request
         self._ask = gate.ask(request.model)
         self._attempt: Attempt | None = None
+        self._waiting: Waiting | None = None
         self._job: Job | None = None
         self._began = 0.0
         self._tries = 0
@@ -87,11 +97,19 @@ class Journey:
         self._log.arrived(self._request)
         if self._request.leaves_after is not None:
             self._world.after(self._request.leaves_after, self._leave)
-        attempt = self._ask.first(self._world.now)
-        if attempt is None:
-            self._finish(Fate.REJECTED)
+        self._go(self._ask.first(self._world.now), Fate.REJECTED)
+
+    def _go(self, found: Attempt | Waiting | None, otherwise: Fate) -> None:
+        self._waiting = None
+        if self.over:
+            return
+        if found is None:
+            self._finish(otherwise)
+        elif isinstance(found, Waiting):
+            self._waiting = found
+            found.then = lambda attempt: self._go(attempt, otherwise)
         else:
-            self._begin(attempt)
+            self._begin(found)
 
     def _begin(self, attempt: Attempt) -> None:
         now = self._world.now
@@ -119,14 +137,13 @@ class Journey:
         quick = outcome is Outcome.CONNECT_ERROR or (
             outcome is not Outcome.TIMEOUT and now - self._began < QUICK_SECONDS
         )
-        following = self._ask.again(now, quick=quick and self._tries == 1)
-        if following is None:
-            self._finish(Fate.FAILED)
-        else:
-            self._begin(following)
+        self._go(self._ask.again(now, quick=quick and self._tries == 1), Fate.FAILED)
 
     def _leave(self) -> None:
-        if not self.over and self._attempt is not None and self._job is not None:
+        if self._waiting is not None:
+            self._waiting.leave()
+            self._finish(Fate.GONE)
+        elif not self.over and self._attempt is not None and self._job is not None:
             self._backends[self._attempt.backend].leave(self._job)
 
     def _finish(self, fate: Fate) -> None:

@@ -6,10 +6,10 @@ byte path, whose order of calls `journey` and the attempts here repeat. No decis
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from bench.simulate.journey import Waiting
 from bench.simulate.measure import Log
 from bench.simulate.objects import uid_of
 from bench.simulate.operator import Operator
@@ -22,9 +22,11 @@ from nexus_proxy.intake import Undelivered
 from nexus_proxy.reporting import Reporter
 from nexus_proxy.routing.choice import Choice
 from nexus_proxy.routing.live import LiveBackends
+from nexus_proxy.routing.queue import Queue
 from nexus_proxy.routing.reason import Rejection
 from nexus_proxy.routing.request import Call, Endpoint
 from nexus_proxy.routing.router import Router
+from nexus_proxy.routing.wait import Wait
 from nexus_proxy.secrets import NoSecrets
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome
@@ -47,6 +49,22 @@ class _Letter:
         return (yield self)
 
 
+class _Timer:
+    """A callback that can be taken back."""
+
+    def __init__(self, world: World, seconds: float, action: Callable[[], None]) -> None:
+        self._action: Callable[[], None] | None = action
+        world.after(seconds, self._ring)
+
+    def _ring(self) -> None:
+        if self._action is not None:
+            self._action()
+
+    def cancel(self) -> None:
+        """It rings no more."""
+        self._action = None
+
+
 class NexusProxy:
     """One proxy process. A restart is a new object of the same `number`."""
 
@@ -65,6 +83,13 @@ class NexusProxy:
         self.chance = chance
         self._world, self._log, self._operator, self._objects = world, log, operator, objects
         self.router = Router(random=chance.random)
+        self.queue = Queue(
+            self.router,
+            clock=lambda: world.now,
+            later=lambda seconds, action: _Timer(world, seconds, action),
+            counters=self.router.counters.queue,
+        )
+        self.router.woken = self.queue.stir
         self.monitor = Monitor(
             incarnation=f"{number:016x}{life:016x}",
             started=world.now,
@@ -178,42 +203,60 @@ class NexusProxy:
         return await _Letter(body)
 
 
-class NexusAsk:
-    """The router's side of one request."""
+class NexusAsk(Waiting):
+    """The router's side of one request, and a guest of the queue."""
 
-    __slots__ = ("_call", "_proxy", "last")
+    __slots__ = ("_proxy", "call", "last", "then")
 
     def __init__(self, proxy: NexusProxy, model: str) -> None:
         self._proxy = proxy
-        self._call = Call(Endpoint.CHAT, model, stream=True)
+        self.call = Call(Endpoint.CHAT, model, stream=True)
         self.last: Choice | None = None
 
-    def first(self, now: float) -> NexusAttempt | None:
+    def first(self, now: float) -> NexusAttempt | Waiting | None:
         """The first attempt."""
-        return self._taken(self._proxy.router.choose(self._call, now), now)
+        queue = self._proxy.queue
+        if queue.depth:
+            return self._taken(queue.arrive(self, now), now)
+        return self._taken(self._proxy.router.choose(self.call, now), now)
 
-    def again(self, now: float, *, quick: bool) -> NexusAttempt | None:
+    def again(self, now: float, *, quick: bool) -> NexusAttempt | Waiting | None:
         """The attempt after one that failed."""
         assert self.last is not None
-        self._call.tried.append((self.last, "failed"))
-        found = self._proxy.router.again(self._call, now, first_retry_free=quick)
+        self.call.tried.append((self.last, "failed"))
+        found = self._proxy.router.again(self.call, now, first_retry_free=quick)
         return self._taken(found, now)
 
-    def _taken(self, found: Choice | Rejection, now: float) -> NexusAttempt | None:
+    def proceed(self, choice: Choice, now: float) -> None:
+        """The wait is over."""
+        self.last = choice
+        self.then(NexusAttempt(choice, now, self._proxy))
+
+    def turn_away(self, rejection: Rejection) -> None:
+        """The wait was in vain."""
+        self.then(None)
+
+    def leave(self) -> None:
+        """The client is gone."""
+        self._proxy.queue.leave(self.call)
+
+    def _taken(self, found: Choice | Wait | Rejection, now: float) -> NexusAttempt | Waiting | None:
         if isinstance(found, Rejection):
             return None
+        if isinstance(found, Wait):
+            return None if self._proxy.queue.enter(self, found, now) else self
         self.last = found
-        return NexusAttempt(found, now, self._proxy.chance)
+        return NexusAttempt(found, now, self._proxy)
 
 
 class NexusAttempt:
     """One attempt; the order of calls is the byte path's."""
 
-    __slots__ = ("_attempt", "_began", "_chance", "_choice", "_first", "backend", "probe")
+    __slots__ = ("_attempt", "_began", "_choice", "_first", "_proxy", "backend", "probe")
 
-    def __init__(self, choice: Choice, now: float, chance: random.Random) -> None:
+    def __init__(self, choice: Choice, now: float, proxy: NexusProxy) -> None:
         candidate = choice.candidate
-        self._choice, self._began, self._first, self._chance = choice, now, 0.0, chance
+        self._choice, self._began, self._first, self._proxy = choice, now, 0.0, proxy
         self._attempt = candidate.subject.begin(
             now, probe=choice.probe, last_resort=choice.last_resort
         )
@@ -233,9 +276,11 @@ class NexusAttempt:
         if outcome is Outcome.SUCCESS:
             candidate.backend.observe_latency((self._first - self._began) * 1000.0)
         elif outcome is Outcome.THROTTLED:
-            candidate.rest(now, retry_after, random=self._chance.random)
+            candidate.rest(now, retry_after, random=self._proxy.chance.random)
         candidate.backend.in_flight -= 1
         self._attempt.end(outcome, now)
+        if self._proxy.queue.depth:
+            self._proxy.queue.freed(candidate.backend)
 
 
 _NUMBERS = {uid_of(number): number for number in range(64)}

@@ -16,7 +16,7 @@ import os
 import random as chance
 import secrets
 import signal
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.kube.kubeconfig import find_access
 from nexus_proxy.reporting import Reporter
 from nexus_proxy.routing.live import LiveBackends
+from nexus_proxy.routing.queue import Queue
 from nexus_proxy.routing.router import Router
 from nexus_proxy.settings import Address, Settings
 from nexus_proxy.source import Source
@@ -71,13 +72,18 @@ class Application:
         )
         self._reporter.attach(self._monitor)
         live = LiveBackends(
-            subject=self._monitor.subject, secrets=source.secrets, journal=self.router.journal
+            subject=self._monitor.subject,
+            secrets=source.secrets,
+            journal=self.router.journal,
+            key=self._monitor.key,
         )
         self._control = Control(
             monitor=self._monitor, router=self.router, live=live, shared=source.shared
         )
         source.bind(self._control, self._monitor, self._apply)
-        self.gateway = Gateway(router=self.router, clock=boot_clock, counters=counters)
+        queue = Queue(self.router, clock=boot_clock, later=_later, counters=counters.queue)
+        self.router.woken = queue.stir
+        self.gateway = Gateway(router=self.router, clock=boot_clock, counters=counters, queue=queue)
         self._routes = self._admin_routes(counters)
         self.admin = AdminServer(self._routes.answer)
 
@@ -147,6 +153,10 @@ class Application:
             beats += 1
             if beats % SECRETS_SECONDS == 0 and self.router.ready:
                 self._control.reinstall()
+
+
+def _later(seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 async def _listen(server: Gateway | AdminServer, address: Address, flag: str) -> None:

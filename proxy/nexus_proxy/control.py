@@ -111,6 +111,8 @@ class Control:
         table = self._live.table(pairs, rules)
         if table is not self._router.table or not self._router.ready:
             self._router.install(table)
+        else:
+            self._router.woken()  # maxConcurrency lives in the backends, not in the table
 
     @property
     def table(self) -> Table:

@@ -5,6 +5,8 @@ No locks and no metric objects: everything runs on one event loop, and a scrape 
 
 from __future__ import annotations
 
+from nexus_proxy.routing.queue_counters import QueueCounters
+
 
 class Counters:
     """Counts since the start of the process; `active_*` are gauges.
@@ -24,6 +26,7 @@ class Counters:
         "fallbacks",
         "last_resorts",
         "probes",
+        "queue",
         "reports_failed",
         "reports_sent",
         "requests",
@@ -36,6 +39,7 @@ class Counters:
     def __init__(self) -> None:
         self.requests: dict[tuple[str, int], int] = {}
         self.attempts: dict[str, int] = {}
+        self.queue = QueueCounters()
         self.exclusions: dict[str, int] = {}
         self.retries = 0
         self.retries_refused = 0

@@ -7,12 +7,19 @@ backends as `namespace/name`; never a model that a client made up, never a user.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from nexus_proxy import metric_names as names
 from nexus_proxy.counters import Counters
+from nexus_proxy.routing.queue_counters import BOUNDS
 from nexus_proxy.routing.router import Router
 from nexus_quality.subject import Standing
 
@@ -68,6 +75,7 @@ class ProxyCollector(Collector):
         )
         reports = {"taken": counters.reports_sent, "undelivered": counters.reports_failed}
         yield _labelled(names.REPORTS, "Reports to the operator", "result", reports)
+        yield from self._queue()
         yield from self._backends()
         yield from self._extra()
 
@@ -78,6 +86,22 @@ class ProxyCollector(Collector):
         for (endpoint, status), count in self._counters.requests.items():
             family.add_metric((endpoint, str(status)), count)
         return family
+
+    def _queue(self) -> Iterator[Metric]:
+        queue = self._counters.queue
+        depth = GaugeMetricFamily(
+            names.QUEUE_DEPTH, "Requests that wait for a place", labels=("priority",)
+        )
+        depth.add_metric(("high",), queue.high)
+        depth.add_metric(("normal",), queue.normal)
+        yield depth
+        text = "Waits that ended, or could not begin, by how"
+        yield _labelled(names.QUEUE_WAITS, text, "outcome", queue.outcomes)
+        bounds = (*map(str, BOUNDS), "+Inf")
+        seconds = HistogramMetricFamily(names.QUEUE_WAIT_SECONDS, "Lengths of the waits that ended")
+        counts = list(zip(bounds, map(float, accumulate(queue.buckets)), strict=True))
+        seconds.add_metric((), counts, queue.seconds)
+        yield seconds
 
     def _backends(self) -> Iterator[Metric]:
         label = ("agent_id",)

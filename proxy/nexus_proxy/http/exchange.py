@@ -18,6 +18,7 @@ from nexus_proxy.http.pool import Pool, pool_of
 from nexus_proxy.http.request_head import Request, upstream_head
 from nexus_proxy.http.rewrite import with_model
 from nexus_proxy.routing.router import Rejection
+from nexus_proxy.routing.wait import Wait
 from nexus_quality.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 QUICK_SECONDS = 1.0  # a failure this fast costs the client nothing: the first retry is free
 CLIENT_STALL_SECONDS = 300.0
+INFINITY = float("inf")
 
 
 class Exchange:
@@ -82,11 +84,35 @@ class Exchange:
 
     def start(self, now: float) -> None:
         """Make the first attempt, or tell the client why there is none."""
-        result = self.gateway.router.choose(self.call, now)
+        gateway = self.gateway
+        queue = gateway.queue
+        if queue is not None and queue.depth:
+            result = queue.arrive(self, now)
+        else:
+            result = gateway.router.choose(self.call, now)
         if isinstance(result, Rejection):
             self._give_up(result)
+        elif isinstance(result, Wait):
+            self._wait(result, now)
         else:
             self._begin(result, now)
+
+    def _wait(self, wait: Wait, now: float) -> None:
+        queue = self.gateway.queue
+        assert queue is not None, "a router that makes requests wait needs a queue"
+        self.deadline = INFINITY  # the queue keeps the time until then
+        refusal = queue.enter(self, wait, now)
+        if refusal is not None:
+            self._give_up(refusal)
+
+    def proceed(self, choice: Choice, now: float) -> None:
+        """The wait is over: make this attempt."""
+        self.gateway.counters.retries += bool(self.call.tried)
+        self._begin(choice, now)
+
+    def turn_away(self, rejection: Rejection) -> None:
+        """The wait was in vain."""
+        self._give_up(rejection)
 
     def _begin(self, choice: Choice, now: float) -> None:
         candidate = choice.candidate
@@ -154,8 +180,12 @@ class Exchange:
         if attempt is None:
             return False
         self._attempt = None
-        self.choice.candidate.backend.in_flight -= 1
+        backend = self.choice.candidate.backend
+        backend.in_flight -= 1
         attempt.end(outcome, now)
+        queue = self.gateway.queue
+        if queue is not None and queue.depth:
+            queue.freed(backend)
         attempts = self.gateway.counters.attempts
         name = outcome._value_
         attempts[name] = attempts.get(name, 0) + 1
@@ -184,7 +214,10 @@ class Exchange:
         result = self.gateway.router.again(
             self.call, now, first_retry_free=quick and len(tried) == 1
         )
-        if not isinstance(result, Rejection):
+        if isinstance(result, Wait):
+            self._let_go()
+            self._wait(result, now)
+        elif not isinstance(result, Rejection):
             self._let_go()
             self.gateway.counters.retries += 1
             self._begin(result, now)
@@ -288,6 +321,8 @@ class Exchange:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
+        if self.call.waiter is not None and self.gateway.queue is not None:
+            self.gateway.queue.leave(self.call)
         incoming, self._incoming = self._incoming, None
         upstream, self._upstream = self._upstream, None
         if upstream is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nexus_proxy.counters import Counters
     from nexus_proxy.http.exchange import Exchange
     from nexus_proxy.http.pool import Pool
+    from nexus_proxy.routing.queue import Queue
     from nexus_proxy.routing.router import Routing
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -24,7 +25,8 @@ BACKLOG = 2048
 
 
 class Gateway:
-    """Serves clients through `router`; `clock` gives the same seconds that `tick` is called with.
+    """Serves clients through `router`; `clock` gives the same seconds that `tick` is called with;
+    `queue` is where requests wait, if the router has any wait.
 
     `now` is the time of the last tick, good enough for everything that is compared at ticks.
     """
@@ -35,11 +37,13 @@ class Gateway:
         router: Routing,
         clock: Callable[[], float],
         counters: Counters,
+        queue: Queue | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self.router = router
         self.clock = clock
         self.counters = counters
+        self.queue = queue
         self.max_body_bytes = max_body_bytes
         self.now = clock()
         self.draining = False
@@ -85,6 +89,8 @@ class Gateway:
         True when every request could finish.
         """
         self.draining = True
+        if self.queue is not None:
+            self.queue.closed = True
         if self._server is not None:
             self._server.close()
         for client in tuple(self.clients):

@@ -19,24 +19,36 @@ from nexus_proxy.routing.strategy import STRATEGIES
 
 Explanation = dict[str, Any]
 
+_ORDINARY = frozenset(("Active", "SlowStart", "Probation"))
+
 
 def explain(router: Router, call: Call, now: float) -> Explanation:
-    """The decision for a call as JSON-able data; `decision` is Route or Reject."""
+    """The decision for a call as JSON-able data; `decision` is Route, Queue or Reject."""
     plan = router.plan(call)
     if isinstance(plan, Rejection):
         return {"model": call.model, "decision": "Reject", **_refused(plan)}
     width = STRATEGIES[router.table.rules.strategy].width
     legs = [_leg(leg, width, now) for leg in plan.legs]
-    usable = any(
-        entry["tier"] != "Out" and "unavailable" not in entry
+    tiers = {
+        entry["tier"]
         for leg in legs
         for entry in leg["candidates"]
-    )
-    refused = {} if usable else _refused(no_backend(call, plan, now))
+        if entry["tier"] != "Out" and "unavailable" not in entry
+    }
+    wait = None if tiers & _ORDINARY else router.wait(call, plan, now)
+    refused = {} if tiers or wait else _refused(no_backend(call, plan, now))
+    queue = router.table.rules.queue
     return {
         "model": call.model,
-        "decision": "Route" if usable else "Reject",
+        "decision": "Queue" if wait else "Route" if tiers else "Reject",
         **refused,
+        "queue": {
+            "enabled": queue.enabled,
+            "waiting": router.counters.queue.depth,
+            "max_size": queue.max_size,
+            "max_wait_seconds": queue.max_wait_seconds,
+            **({"waits_for": sorted(each.id for each in wait.backends)} if wait else {}),
+        },
         "strategy": router.table.rules.strategy.value,
         "max_retries": router.table.rules.max_retries,
         "legs": legs,

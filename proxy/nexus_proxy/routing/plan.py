@@ -18,11 +18,14 @@ from nexus_proxy.routing.table import Table
 
 
 class Plan:
-    """The legs of one kind of request, and what each of its candidates was left out for."""
+    """The legs of one kind of request, and what each of its candidates was left out for; `kind`
+    tells it from the others of its route.
+    """
 
-    __slots__ = ("legs", "missing")
+    __slots__ = ("kind", "legs", "missing")
 
-    def __init__(self, legs: tuple[Leg, ...], missing: tuple[str, ...]) -> None:
+    def __init__(self, legs: tuple[Leg, ...], missing: tuple[str, ...], kind: int = 0) -> None:
+        self.kind = kind
         self.legs = legs
         self.missing = missing
 
@@ -64,6 +67,7 @@ class Route:
         plan = self.plans.get(kind)
         if plan is None:
             plan = self.plans[kind] = _build(self, call, tokens, table, surroundings)
+            plan.kind = kind
         return plan
 
 

@@ -78,6 +78,14 @@ def no_backend(call: Call, plan: Plan, now: float) -> Rejection:
     )
 
 
+def not_served(call: Call, plan: Plan, now: float, *, why: str, retry_after: float) -> Rejection:
+    """No place was found in time, or the call could not wait for one: `why` ends the message."""
+    found = no_backend(call, plan, now)
+    seconds = found.retry_after or max(1, math.ceil(retry_after))
+    message = f"No place for model {call.model!r}: {why}"
+    return Rejection(503, NO_BACKEND, message, found.reasons, retry_after=seconds)
+
+
 def _is_missing(candidate: Candidate, call: Call, end: float) -> bool:
     return candidate.missing_until.get(call.endpoint) == end
 

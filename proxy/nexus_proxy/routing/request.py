@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from nexus_proxy.routing.queue import Waiter
     from nexus_proxy.routing.router import Choice
 
 VISION = 1
@@ -59,7 +60,8 @@ class Call:
     """One client request on its way: what was asked, what it needs, what has been tried.
 
     `needs` is a bit set of VISION, TOOLS, JSON and EMBEDDINGS. `tried` holds one `(choice, outcome
-    text)` per attempt that failed, oldest first; only the byte path appends to it.
+    text)` per attempt that failed, oldest first; only the byte path appends to it. `waiter` belongs
+    to the queue, None as long as the call never had to wait.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Call:
         "needs",
         "stream",
         "tried",
+        "waiter",
     )
 
     def __init__(
@@ -92,6 +95,7 @@ class Call:
         self.flexible = flexible
         self.high_priority = high_priority
         self.tried: list[tuple[Choice, str]] = []
+        self.waiter: Waiter | None = None
 
     def estimated_tokens(self) -> int:
         """Tokens the context must hold: a quarter of the prompt's text, plus the output asked for.

@@ -1,7 +1,8 @@
 """The one question the byte path asks: where does this request go?
 
-`Router.choose` answers for a first attempt, `Router.again` after a failed one, each with a `Choice`
-or with the `Rejection` to send to the client. Neither does I/O nor waits. The pipeline runs once
+`Router.choose` answers for a first attempt, `Router.again` after a failed one, `Router.resume` for
+one that waited: each with a `Choice`, with a `Wait` for what must happen first, or with the
+`Rejection` to send to the client. None of them does I/O or waits. The pipeline runs once
 per change of the table or of a standing (`plan`), not once per request.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nexus_proxy.counters import Counters
+from nexus_proxy.routing.candidate import Candidate
 from nexus_proxy.routing.choice import FAILOVER, RECOVERY_PROBE, Choice
 from nexus_proxy.routing.journal import Journal
 from nexus_proxy.routing.leg import Surroundings
@@ -22,6 +24,7 @@ from nexus_proxy.routing.refusal import (
     model_not_found,
     no_backend,
     not_ready,
+    not_served,
     retries_spent,
 )
 from nexus_proxy.routing.request import Call
@@ -29,8 +32,9 @@ from nexus_proxy.routing.retry import RetryBudget
 from nexus_proxy.routing.table import Table
 from nexus_proxy.routing.tiers import LAST_RESORT as LAST_RESORT_TIERS
 from nexus_proxy.routing.tiers import ORDINARY, Asking, probe
+from nexus_proxy.routing.wait import Wait, WaitKey, key_of, wait_of
 
-__all__ = ["Choice", "Reason", "Rejection", "Router", "Routing"]
+__all__ = ["Choice", "Reason", "Rejection", "Router", "Routing", "Wait"]
 
 
 class Routing(Protocol):
@@ -39,9 +43,11 @@ class Routing(Protocol):
     @property
     def ready(self) -> bool: ...
 
-    def choose(self, call: Call, now: float) -> Choice | Rejection: ...
+    def choose(self, call: Call, now: float) -> Choice | Wait | Rejection: ...
 
-    def again(self, call: Call, now: float, *, first_retry_free: bool) -> Choice | Rejection: ...
+    def again(
+        self, call: Call, now: float, *, first_retry_free: bool
+    ) -> Choice | Wait | Rejection: ...
 
     def models(self) -> bytes: ...
 
@@ -60,6 +66,8 @@ class Router:
         self.counters = counters or Counters()
         self.table = Table()
         self.ready = False
+        self.version = 0
+        self.woken: Callable[[], None] = _nobody
         self._random = random
         self._turns: dict[str, int] = {}
         self._retries = RetryBudget()
@@ -70,12 +78,14 @@ class Router:
         """Route by this table from now on."""
         self.table = table
         self.ready = True
+        self.version += 1
         self._surroundings = self._surround()
         self.invalidate()
 
     def invalidate(self) -> None:
         """Forget every plan: a standing changed."""
         self._routes.clear()
+        self.woken()
 
     def _surround(self) -> Surroundings:
         return Surroundings(self.table.rules, self.journal, self._random, self._turns)
@@ -93,7 +103,7 @@ class Router:
         plan = route.plan(call, self.table, self._surroundings)
         return incapable(call.model, plan) if plan.missing and plan.incapable else plan
 
-    def choose(self, call: Call, now: float) -> Choice | Rejection:
+    def choose(self, call: Call, now: float) -> Choice | Wait | Rejection:
         """Where the first attempt goes."""
         plan = self.plan(call)
         if isinstance(plan, Rejection):
@@ -107,7 +117,7 @@ class Router:
                 return choice
         return self._search(call, plan, now, first=True)
 
-    def again(self, call: Call, now: float, *, first_retry_free: bool) -> Choice | Rejection:
+    def again(self, call: Call, now: float, *, first_retry_free: bool) -> Choice | Wait | Rejection:
         """Where the next attempt goes, after those in `call.tried` failed.
 
         `first_retry_free`: the failure was a connect error or came within a second, so that the
@@ -129,13 +139,33 @@ class Router:
             self._retries.attempt(now)
         return choice
 
-    def _search(self, call: Call, plan: Plan, now: float, *, first: bool) -> Choice | Rejection:
-        tried = [choice.candidate for choice, _ in call.tried]
+    def resume(self, call: Call, now: float) -> Choice | Wait | Rejection:
+        """Where a call goes that has waited, if there is a place for it now."""
+        plan = self.plan(call)
+        if isinstance(plan, Rejection):
+            return self._rejected(plan)
+        for leg in plan.legs:
+            leg.settle(now)
+        # It was counted for all that the verdict keeps out when it came, and draws no probe.
+        choice = self._search(call, plan, now, first=False)
+        if call.tried and isinstance(choice, Choice):
+            self._retries.attempt(now)
+        return choice
+
+    def _search(
+        self, call: Call, plan: Plan, now: float, *, first: bool
+    ) -> Choice | Wait | Rejection:
+        tried = _tried(call)
         asking = Asking(now, self._random, call.model, tried)
-        choice = self._ordinary(plan, asking, first=first) or self._last_resort(plan, asking)
+        choice = self._ordinary(plan, asking, first=first)
+        if choice is None:
+            wait = self.wait(call, plan, now)
+            if wait is not None:
+                return wait
+            choice = self._last_resort(plan, asking)
         if choice is None:
             return self._rejected(no_backend(call, plan, now))
-        if not first and not choice.last_resort:
+        if call.tried and not choice.last_resort:
             return choice.marked(FAILOVER)
         return choice
 
@@ -166,6 +196,48 @@ class Router:
                         return choice
         return None
 
+    def wait(self, call: Call, plan: Plan, now: float) -> Wait | None:
+        """What a call that no candidate takes now should wait for, if it should."""
+        queue = self.table.rules.queue
+        if not queue.enabled:
+            return None
+        longest = float(queue.max_wait_seconds)
+        waiter = call.waiter
+        return wait_of(
+            call,
+            plan,
+            now,
+            _tried(call),
+            patience=longest if waiter is None else waiter.patience(now, longest),
+            max_size=queue.max_size,
+            max_wait_seconds=longest,
+        )
+
+    def behind(self, call: Call, choice: Choice) -> Wait:
+        """To wait for a place that is there, because others came first."""
+        queue = self.table.rules.queue
+        return Wait(
+            self.key(call),
+            frozenset((choice.candidate.backend,)),
+            free=True,
+            max_size=queue.max_size,
+            max_wait_seconds=float(queue.max_wait_seconds),
+        )
+
+    def key(self, call: Call) -> WaitKey:
+        """What the call has in common with others that may go to the same places."""
+        plan = self.plan(call)
+        if isinstance(plan, Rejection):
+            return call.model, -1, ()
+        return key_of(call, plan, _tried(call))
+
+    def refuse(self, call: Call, now: float, why: str, retry_after: float) -> Rejection:
+        """The rejection of a call that cannot wait, or not any longer."""
+        plan = self.plan(call)
+        if isinstance(plan, Rejection):
+            return self._rejected(plan)
+        return self._rejected(not_served(call, plan, now, why=why, retry_after=retry_after))
+
     def _rejected(self, rejection: Rejection) -> Rejection:
         exclusions = self.counters.exclusions
         for reason in rejection.reasons:
@@ -175,3 +247,16 @@ class Router:
     def models(self) -> bytes:
         """The body of GET /v1/models."""
         return self.table.models_body()
+
+
+def _tried(call: Call) -> list[Candidate]:
+    """The candidates that are not to be tried again."""
+    if not call.tried:
+        return []
+    waiter = call.waiter
+    forgiven = waiter.forgiven if waiter is not None and waiter.ticket else ()
+    return [choice.candidate for choice, _ in call.tried if choice.candidate not in forgiven]
+
+
+def _nobody() -> None:
+    """Nobody waits to be woken."""

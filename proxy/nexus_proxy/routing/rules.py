@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from nexus_api import (
     BudgetState,
     HardLimitAction,
+    Queue,
     RoutingPolicy,
     RoutingPolicySpec,
     Strategy,
@@ -58,6 +59,7 @@ class Rules:
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     traffic: tuple[TrafficRule, ...] = ()
     max_retries: int = 2
+    queue: Queue = field(default_factory=Queue)
     soft_limit: bool = False
     block: str = BLOCK_NOTHING
 
@@ -101,6 +103,7 @@ def compile_rules(policy: RoutingPolicy | None, *, month: str) -> Rules:
         fallbacks=fallback_map(spec.fallbacks),
         traffic=tuple(map(_traffic_rule, spec.traffic_policies)),
         max_retries=spec.max_retries,
+        queue=spec.queue,
         soft_limit=state is not BudgetState.NORMAL,
         block=_block(state, spec.budget.hard_limit_action),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,10 +16,12 @@ from nexus_api import RoutingPolicy
 from nexus_proxy.routing.candidate import Traits
 from nexus_proxy.routing.choice import Choice
 from nexus_proxy.routing.explain import explain
+from nexus_proxy.routing.queue import Waiter
 from nexus_proxy.routing.reason import Rejection
 from nexus_proxy.routing.request import TOOLS, VISION
 from nexus_proxy.routing.retry import RetryBudget
 from nexus_proxy.routing.rules import Rules, compile_rules, in_force
+from nexus_proxy.routing.wait import Wait
 from nexus_quality.subject import Standing
 
 
@@ -406,6 +409,13 @@ def test_privacy_never_fails_open(
         world.add(f"b{number}", *models, traits=traits, subject=probed)
     rules = rules_of(trafficPolicies=traffic, aliases=aliases, fallbacks=fallbacks, maxRetries=10)
     router = world.install(rules)
+
+    def restricted_only(waited_for: frozenset[Any], asked: set[str]) -> bool:
+        if not any(first_match(traffic, each) == "Restricted" for each in asked):
+            return True
+        zones = {c.traits.zone for c in world.members.values() if c.backend in waited_for}
+        return zones == {"Restricted"}
+
     for model in NAMES:
         asked = {model, *rules.chain(model)}
         request, now = call(model), 1.0
@@ -413,6 +423,15 @@ def test_privacy_never_fails_open(
         for _ in range(12):
             if isinstance(choice, Rejection):
                 break
+            if isinstance(choice, Wait):
+                assert restricted_only(choice.backends, asked)
+                request.waiter = request.waiter or Waiter(SimpleNamespace(call=request))
+                request.waiter.ticket, request.waiter.deadline = 1, now + 30.0
+                request.waiter.forgiven |= choice.forgiven
+                now += chance.random() * 6
+                choice = router.resume(request, now)
+                request.waiter.ticket = 0
+                continue
             candidate = choice.candidate
             names = asked | {candidate.model}
             if any(first_match(traffic, each) == "Restricted" for each in names):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nexus_api import RoutingPolicy
+from nexus_api import Queue, RoutingPolicy
 from nexus_proxy.routing.candidate import Traits
 from nexus_proxy.routing.choice import Choice
 from nexus_proxy.routing.reason import Rejection
@@ -193,7 +193,7 @@ def test_a_resting_candidate_is_passed_over_and_is_nothing_for_the_last_resort(
 ) -> None:
     resting = world.add("resting")
     out = world.add("out", subject=subject(standing=Standing.OUT))
-    router = world.install()
+    router = world.install(Rules(queue=Queue(enabled=False)))
     resting.rest(1.0, 10.0, random=lambda: 0.0)
     assert router.choose(call(), 2.0).candidate is out
     out.rest(2.0, 4.0, random=lambda: 0.0)
