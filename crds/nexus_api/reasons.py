@@ -76,12 +76,14 @@ AUDIT_ONLY: Final = "AuditOnly"  # Effective=False: the policy only watches
 EVENT_EXCLUDED: Final = "Excluded"  # the verdict took the backend or a model out
 EVENT_PROBATION: Final = "ProbationStarted"  # the exclusion ended, probing begins
 EVENT_RECOVERED: Final = "Recovered"  # back in routing with slow start
-EVENT_RELEASED: Final = "Released"  # a change of policy or spec ended the exclusion
+EVENT_RELEASED: Final = "Released"  # a change of policy, spec or Secret ended the exclusion
 EVENT_UNHEALTHY: Final = "Unhealthy"  # probes fail
 EVENT_HEALTHY: Final = "Healthy"  # probes succeed again
 EVENT_SUSPENDED: Final = "Suspended"  # spec.suspend was set
 EVENT_RESUMED: Final = "Resumed"  # spec.suspend was unset
 EVENT_CREDENTIALS_REJECTED: Final = "CredentialsRejected"  # the backend refuses the key
+EVENT_SECRET_NOT_FOUND: Final = "SecretNotFound"  # the proxies do not find a Secret
+EVENT_SECRET_KEY_NOT_FOUND: Final = "SecretKeyNotFound"  # the proxies do not find a key in it
 
 # Reconcilers of the routing pipeline, in order; they name themselves in rejection_reasons.
 REQUEST_ANALYZER: Final = "RequestAnalyzer"  # unknown models, missing capabilities

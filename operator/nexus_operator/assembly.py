@@ -90,6 +90,7 @@ class Parts:
             turned=lambda uid: self.observer.turned(uid),
             metrics=self.metrics,
         )
+        self.engine.doubts = lambda uid: self.prober.findings(uid).health.failures > 0
 
     def _assemble_writer(self) -> None:
         self.policies = PolicyPlans(

@@ -6,16 +6,74 @@ exclusions, all read-only, and the moment from which this process judges.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nexus_api import SubjectState
-from nexus_quality.engine import Engine
+from nexus_quality.engine import BackendFacts, Engine
 from nexus_quality.evidence import shares
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
 from nexus_quality.rules import Firing, fire
+from nexus_quality.stall import Opinion, judge, voices
+from nexus_quality.window import Family
+
+NEWS_SECONDS = 40.0  # a full report is due every 10 to 30 s
 
 
 class FleetEngine(Engine):
-    """An `Engine` that can be asked about policies that are not in force."""
+    """An `Engine` that can be asked about policies that are not in force.
+
+    `doubts`: whether a backend's probes fail, so that successes should be heard of at once.
+    """
+
+    doubts: Callable[[str], bool] = staticmethod(lambda uid: False)
+
+    def __init__(self, *, epoch: str, started: float, random: Callable[[], float]) -> None:
+        super().__init__(epoch=epoch, started=started, random=random)
+        self._renewed: dict[str, float] = {}
+
+    def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
+        """As the engine's; what was said of the key of another spec counts no more."""
+        known = self._backends.get(facts.uid)
+        if known is not None and known.facts.fingerprint != facts.fingerprint:
+            self._renewed[facts.uid] = now
+        super().upsert(facts, policy, now)
+
+    def remove(self, uid: str) -> None:
+        """A backend was deleted."""
+        super().remove(uid)
+        self._renewed.pop(uid, None)
+
+    def renewed(self, uid: str) -> bool:
+        """Whether the spec changed, in what the verdict is about, since this process began."""
+        return uid in self._renewed
+
+    def opinion(self, uid: str, now: float) -> Opinion:
+        """What the fleet says of a backend's key and Secrets."""
+        usual = {part.reporter: part.usual for part in self._shares(self._backends[uid], now)}
+        since = self._renewed.get(uid, float("-inf"))
+        heard = voices(self._ledger.reporters.values(), uid, usual, now=now, since=since)
+        return judge(heard, min_reporters=self.policy(uid).min_reporters)
+
+    def served(self, uid: str, seconds: float, now: float) -> bool:
+        """Whether a proxy reported a success within the last `seconds`.
+
+        Successes travel with the full report: those of a reporter not heard from since are news.
+        """
+        for reporter in self._ledger.reporters.values():
+            silent = now - reporter.heard
+            if reporter.gone or silent > NEWS_SECONDS:
+                continue
+            reach = seconds + silent
+            family = Family.TEN_SECONDS if reach <= 600.0 else Family.MINUTE
+            for series in reporter.of(uid).values():
+                parts = series.windows[family].last_parts(reach + family, now)
+                if any(part.requests > part.errors for part in parts):
+                    return True
+        return False
+
+    def _suspect(self, uid: str, now: float) -> bool:
+        return self.doubts(uid) or super()._suspect(uid, now)
 
     def begin(self, now: float) -> None:
         """Starts to judge now: nothing was heard yet, however long the process stood by."""

@@ -19,12 +19,20 @@ from nexus_api.meta import API_VERSION, BACKEND_KIND
 from nexus_api.quantities import format_time
 from nexus_operator.kube import FIELD_MANAGER, ApiError, Kube
 from nexus_operator.metrics import Metrics
+from nexus_quality import words
+from nexus_quality.shared import stalled_by
 
 log = logging.getLogger(__name__)
 
 NORMAL, WARNING = "Normal", "Warning"
 WARNINGS = frozenset(
-    {reasons.EVENT_EXCLUDED, reasons.EVENT_UNHEALTHY, reasons.EVENT_CREDENTIALS_REJECTED}
+    {
+        reasons.EVENT_EXCLUDED,
+        reasons.EVENT_UNHEALTHY,
+        reasons.EVENT_CREDENTIALS_REJECTED,
+        reasons.EVENT_SECRET_NOT_FOUND,
+        reasons.EVENT_SECRET_KEY_NOT_FOUND,
+    }
 )
 MESSAGE_LIMIT = 1024
 
@@ -44,14 +52,25 @@ class Note:
 
 
 def overlay_notes(before: LLMBackendStatus, after: LLMBackendStatus) -> list[Note]:
-    """What an accepted status says about suspension and health that the one before did not."""
-    notes = []
+    """What an accepted status says about suspension, health and what is to be mended that the one
+    before did not.
+    """
+    notes = _mending_notes(before, after)
     for state, begins, ends in OVERLAYS:
         if after.state is state and before.state is not state:
             notes.append(Note(begins, _message(after)))
         elif before.state is state and after.state is not state:
             notes.append(Note(ends, f"State is {after.state}"))
     return notes
+
+
+def _mending_notes(before: LLMBackendStatus, after: LLMBackendStatus) -> list[Note]:
+    told, now = stalled_by(before), stalled_by(after)
+    if now is not None and (told is None or told[0] != now[0]):
+        return [Note(*now)]
+    if told is not None and now is None:
+        return [Note(reasons.EVENT_RELEASED, words.MENDED)]
+    return []
 
 
 def event(metadata: ObjectMeta, note: Note, *, now: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ IDENTITY_LOOKUPS: Final = "nexus_operator_identity_lookups_total"
 CONNECTIONS_REFUSED: Final = "nexus_operator_connections_refused_total"
 TRANSITIONS: Final = "nexus_operator_transitions_total"
 STATUS_WRITES: Final = "nexus_operator_status_writes_total"
+PROBER_SUSPECT: Final = "nexus_operator_prober_suspect_backends"
 PROBES: Final = "nexus_operator_probes_total"
 EVENTS: Final = "nexus_operator_events_total"
 LEADER: Final = "nexus_operator_leader"
@@ -40,6 +41,7 @@ HELP: Final = {
     TRANSITIONS: "Transitions of the verdict whose status write was accepted.",
     STATUS_WRITES: "Status writes, by kind of object and result.",
     PROBES: "Health probes, by result.",
+    PROBER_SUSPECT: "Backends whose failing probes are not believed: too many failed together.",
     EVENTS: "Kubernetes Events, by result.",
     LEADER: "1 while this process leads and may write statuses, else 0.",
 }

@@ -109,6 +109,9 @@ class Metrics:
         self.status_writes = self._counter(names.STATUS_WRITES, "kind", "result")
         self.probes = self._counter(names.PROBES, "result")
         self.events = self._counter(names.EVENTS, "result")
+        self.prober_suspect = Gauge(
+            names.PROBER_SUSPECT, names.HELP[names.PROBER_SUSPECT], registry=self.registry
+        )
         self.leader = Gauge(names.LEADER, names.HELP[names.LEADER], registry=self.registry)
         self.report_seconds = Histogram(
             names.REPORT_SECONDS, names.HELP[names.REPORT_SECONDS], registry=self.registry

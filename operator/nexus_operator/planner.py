@@ -7,6 +7,7 @@ process' claim to the verdict. It sends nothing and keeps no object but through 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,34 +15,48 @@ from typing import Any
 from msgspec.structs import replace as replace_struct
 
 from nexus_api import (
+    BackendState,
+    ConditionStatus,
     LLMBackend,
     LLMBackendStatus,
     SubjectState,
     decode_backend,
     decode_quality_policy,
     decode_routing_policy,
+    reasons,
 )
 from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
 from nexus_operator.engine import FleetEngine
 from nexus_operator.events import Note, overlay_notes
 from nexus_operator.material import Worth, worth
+from nexus_operator.mending import Mending, mending, published
 from nexus_operator.metrics import Metrics
 from nexus_operator.policy_plans import PolicyPlans
-from nexus_operator.prober import Prober
+from nexus_operator.prober import Findings, Prober
 from nexus_operator.problems import Fatal, outranked
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.status import Knowledge, build_status, keep_what_was_published
 from nexus_operator.writer import Key, Plan
 from nexus_quality.assessment import Assessment, WithinPolicy, within_policy
 from nexus_quality.engine import STARTING_SECONDS, Transition
+from nexus_quality.health import judged
+from nexus_quality.stall import Opinion
 from nexus_quality.verdict import Verdict
 
+log = logging.getLogger(__name__)
 
-def transition_notes(transition: Transition) -> list[Note]:
-    """The Event of a transition; a clean record that begins anew is nothing to tell."""
+
+def transition_notes(transition: Transition, status: LLMBackendStatus) -> list[Note]:
+    """The Event of a transition, in the words of the status that was written with it; a clean
+    record that begins anew is nothing to tell.
+    """
     if transition.before.state is transition.after.state is SubjectState.ACTIVE:
         return []
-    return [Note(transition.event, transition.message)]
+    message = transition.message
+    if transition.after.state is not SubjectState.ACTIVE:
+        told = (c.message for c in status.conditions if c.type == reasons.WITHIN_POLICY)
+        message = next(told, message)
+    return [Note(transition.event, message)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,7 @@ class Planner:
         self._fail = fail
         self._sent: dict[str, Transition] = {}
         self._written: dict[str, float] = {}
+        self._inherited: dict[str, bool] = {}
         self._plans: Mapping[str, Callable[[str], Plan | None]] = {
             BACKEND_PLURAL: self._backend_plan,
             QUALITY_POLICY_PLURAL: policies.quality,
@@ -115,6 +131,7 @@ class Planner:
         """A backend is gone."""
         self._sent.pop(uid, None)
         self._written.pop(uid, None)
+        self._inherited.pop(uid, None)
 
     def urgent(self, uid: str) -> bool:
         """Whether a state or condition of a backend changed since it was last written."""
@@ -178,12 +195,15 @@ class Planner:
         uid, before = backend.metadata.uid, backend.status
         policy = self._registry.policy_in_force(backend)
         verdict, within = self._judgement(uid, transition, assessment)
+        opinion = self._engine.opinion(uid, now)
         known = Knowledge(
             backend=backend,
             verdict=verdict,
             within=within,
             traffic=assessment.traffic,
-            findings=self._prober.findings(uid),
+            findings=self._findings(backend, assessment, now),
+            mending=self._mending(backend, opinion, now),
+            partly=opinion.partly,
             policy=policy.metadata.name if policy else None,
             quality=before.quality,
             model_quality=before.model_quality,
@@ -198,6 +218,34 @@ class Planner:
             model_quality=found.model_quality(),
             models_omitted=found.models_omitted,
         )
+
+    def _findings(self, backend: LLMBackend, assessment: Assessment, now: float) -> Findings:
+        """What probes found, and what the proxies' successes make of it."""
+        uid, check = backend.metadata.uid, backend.spec.health_check
+        findings = self._prober.findings(uid)
+        if findings.health.status is not ConditionStatus.FALSE:
+            return findings
+        span = check.failure_threshold * check.period_seconds
+        was_out = backend.status.state is BackendState.UNHEALTHY
+        health = judged(
+            findings.health,
+            suspect=findings.suspect,
+            served=self._engine.served(uid, span, now),
+            heard=was_out or not self._starting(backend, assessment, now),
+            failure_threshold=check.failure_threshold,
+            period_seconds=check.period_seconds,
+        )
+        return replace(findings, health=health)
+
+    def _mending(self, backend: LLMBackend, opinion: Opinion, now: float) -> Mending | None:
+        """What a person must mend; silence takes nothing back, nor does a start."""
+        uid = backend.metadata.uid
+        inherited = self._inherited.setdefault(uid, published(backend.status) is not None)
+        if inherited and (opinion.stall is not None or self._engine.renewed(uid)):
+            inherited = self._inherited[uid] = False
+        young = now - self._engine.started < STARTING_SECONDS
+        hold = not self._engine.renewed(uid) and (not opinion.voices or (inherited and young))
+        return mending(backend, opinion, hold=hold)
 
     def _judgement(
         self, uid: str, transition: Transition | None, assessment: Assessment
@@ -229,7 +277,9 @@ class Planner:
         notes = overlay_notes(before.status, draft.status)
         if draft.transition is not None:
             self._accept(uid, draft.transition)
-            notes = transition_notes(draft.transition) + notes
+            notes = transition_notes(draft.transition, draft.status) + notes
+        for note in notes:
+            log.info("%s: %s: %s", full_name(before.metadata), note.reason, note.message)
         if before.status.state is not draft.status.state:
             self._policies.mark(before.metadata.namespace)
         return notes

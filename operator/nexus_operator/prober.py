@@ -1,7 +1,8 @@
 """When each backend is probed, and what all probes so far say about its health.
 
 Promises one task for all backends, at most `CONCURRENCY` probes at a time, periods jittered so that
-a thousand backends do not ring at one instant, and a first probe as soon as a backend is known.
+a thousand backends do not ring at one instant, a first probe as soon as a backend is known, and
+that the prober's own trouble takes no backend out: many that begin to fail together are suspect.
 What a single probe does is `probe`'s; when a backend counts as unhealthy `nexus_quality.health`'s.
 """
 
@@ -24,9 +25,17 @@ from nexus_api import (
 )
 from nexus_operator.metrics import Metrics
 from nexus_operator.probe import Answer
-from nexus_quality.health import Health, after_probe
+from nexus_quality import words
+from nexus_quality.health import (
+    SUSPECT_BACKENDS,
+    Health,
+    Patient,
+    Suspicion,
+    after_probe,
+    suspicion,
+)
 
-CONCURRENCY = 16
+CONCURRENCY = 64
 JITTER = 0.1
 
 
@@ -38,15 +47,17 @@ class Ring(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the probes of a backend found so far. `models` empty: none known."""
+    """What the probes of a backend found so far. `models` empty: none known.
+
+    `suspect`: why failing probes are not believed, if they are not.
+    """
 
     health: Health = field(default_factory=Health)
     models: tuple[DiscoveredModel, ...] = ()
+    suspect: Suspicion | None = None
 
 
-DISABLED = Health(
-    reason=reasons.PROBING_DISABLED, message="spec.healthCheck.enabled is false: never probed"
-)
+DISABLED = Health(reason=reasons.PROBING_DISABLED, message=words.PROBING_OFF)
 
 
 @dataclass(slots=True)
@@ -54,7 +65,24 @@ class _Case:
     spec: LLMBackendSpec
     findings: Findings
     due: float
-    busy: bool = field(default=False)
+    busy: bool = False
+
+    @property
+    def probed(self) -> bool:
+        """Whether it is probed, and was at least once."""
+        health = self.findings.health
+        return self.spec.health_check.enabled and bool(health.failures or health.successes)
+
+    def patient(self) -> Patient:
+        """It, as one of many."""
+        check, findings = self.spec.health_check, self.findings
+        out = findings.health.status is ConditionStatus.FALSE and findings.suspect is None
+        return Patient(
+            failing_since=findings.health.failing_since,
+            period_seconds=check.period_seconds,
+            timeout_seconds=check.timeout_seconds,
+            out=out,
+        )
 
 
 class Prober:
@@ -78,6 +106,7 @@ class Prober:
         self._queue: list[tuple[float, str]] = []
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        metrics.prober_suspect.set_function(self._suspects)
 
     def see(self, backend: LLMBackend) -> None:
         """A backend is new or changed: probe it now if that may change what is known."""
@@ -164,20 +193,43 @@ class Prober:
 
     def _learn(self, uid: str, case: _Case, answer: Answer) -> None:
         check, before = case.spec.health_check, case.findings
+        probed = [one.patient() for one in self._cases.values() if one.probed and one is not case]
+        # With a single failure nobody could tell yet whether the others fail, too.
+        least = 2 if len(probed) + 1 >= SUSPECT_BACKENDS else 1
         health = after_probe(
             before.health,
             ok=answer.ok,
             reason=answer.reason,
             message=answer.message,
-            failure_threshold=check.failure_threshold,
+            failure_threshold=max(least, check.failure_threshold),
             success_threshold=check.success_threshold,
             latency_ms=answer.latency_ms,
+            now=self._clock(),
         )
         models = before.models if answer.models is None else answer.models
-        case.findings = Findings(health=health, models=models)
-        shown = (before.health.status, before.health.reason, before.models)
-        if shown != (health.status, health.reason, models):
+        suspect = self._suspicion(case, health, probed)
+        case.findings = Findings(health=health, models=models, suspect=suspect)
+        # While it fails, time alone may change what is made of it.
+        out = health.status is ConditionStatus.FALSE
+        if out or _shown(before) != _shown(case.findings):
             self._turned(uid)
+
+    def _suspicion(self, case: _Case, health: Health, others: list[Patient]) -> Suspicion | None:
+        """Whether it fails with too many others; never once it is out on its own account."""
+        if health.status is not ConditionStatus.FALSE or case.patient().out:
+            return None
+        check = case.spec.health_check
+        mine = Patient(
+            failing_since=health.failing_since,
+            period_seconds=check.period_seconds,
+            timeout_seconds=check.timeout_seconds,
+            out=False,
+        )
+        return suspicion(mine, [mine, *others])
+
+    def _suspects(self) -> float:
+        """How many backends' failing probes are not believed now."""
+        return float(sum(case.findings.suspect is not None for case in self._cases.values()))
 
     def _schedule(self, uid: str, case: _Case, due: float) -> None:
         case.due = due
@@ -198,6 +250,12 @@ def remembered(status: LLMBackendStatus) -> Findings:
         latency_ms=latency,
     )
     return Findings(health=health, models=status.models)
+
+
+def _shown(findings: Findings) -> tuple[object, ...]:
+    """What others see of findings."""
+    health = findings.health
+    return health.status, health.reason, findings.models, findings.suspect is None
 
 
 def _place(spec: LLMBackendSpec) -> tuple[object, ...]:

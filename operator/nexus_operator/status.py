@@ -17,7 +17,7 @@ from nexus_api import (
     BackendState,
     Condition,
     ConditionStatus,
-    ExclusionRule,
+    Exclusion,
     LLMBackend,
     LLMBackendStatus,
     ModelQuality,
@@ -27,9 +27,12 @@ from nexus_api import (
 )
 from nexus_api.quantities import format_time
 from nexus_api.resolve import is_cloud, pricing
+from nexus_operator.mending import Mending, of_stall
 from nexus_operator.prober import Findings
+from nexus_quality import words
 from nexus_quality.assessment import WithinPolicy
 from nexus_quality.published import exclusion_of
+from nexus_quality.stall import Stall
 from nexus_quality.verdict import Verdict
 
 LATENCY_FACTOR = 1.5
@@ -48,13 +51,19 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knowledge:
-    """All that a status is built from. `traffic`: the reason of Ready while Active."""
+    """All that a status is built from. `traffic`: the reason of Ready while Active.
+
+    `findings` as they are to be judged, not as probes alone would have them. `partly`: what only
+    a part of the fleet says is to be mended.
+    """
 
     backend: LLMBackend
     verdict: Verdict
     within: WithinPolicy
     traffic: str
     findings: Findings
+    mending: Mending | None = None
+    partly: Stall | None = None
     policy: str | None = None
     quality: Quality | None = None
     model_quality: tuple[ModelQuality, ...] = ()
@@ -79,7 +88,7 @@ def build_status(known: Knowledge, *, now: float) -> LLMBackendStatus:
         probe_latency_milliseconds=steady(
             before.probe_latency_milliseconds, known.findings.health.latency_ms
         ),
-        exclusion=exclusion_of(known.verdict),
+        exclusion=_exclusion(known, now),
         quality_policy=known.policy,
     )
 
@@ -90,6 +99,8 @@ def state_of(known: Knowledge) -> BackendState:
         return BackendState.SUSPENDED
     if known.findings.health.status is FALSE:
         return BackendState.UNHEALTHY
+    if known.mending is not None:
+        return BackendState.EXCLUDED
     return BackendState(known.verdict.state.value)
 
 
@@ -148,15 +159,31 @@ def steady(before: int | None, now: int | None) -> int | None:
     return now if far else before
 
 
+def _exclusion(known: Knowledge, now: float) -> Exclusion | None:
+    """The verdict's, or that of a refused key where the verdict has none."""
+    verdict, mending = known.verdict, known.mending
+    if mending is None or not mending.rejected or verdict.state is not SubjectState.ACTIVE:
+        return exclusion_of(verdict)
+    return mending.exclusion(known.backend.status.exclusion, count=verdict.count, now=now)
+
+
+def _routed(known: Knowledge) -> str:
+    """What is to be said of an Active backend."""
+    if known.backend.spec.models is None and not known.findings.models:
+        return words.NO_MODELS
+    unprobed = known.findings.health.reason == reasons.AWAITING_FIRST_PROBE
+    return _READY[known.traffic] + (f"; {words.NOT_PROBED.lower()}" if unprobed else "")
+
+
 def _ready(known: Knowledge, state: BackendState) -> Said:
     if state is BackendState.ACTIVE:
-        return Said(reasons.READY, TRUE, known.traffic, _READY[known.traffic])
+        return Said(reasons.READY, TRUE, known.traffic, _routed(known))
     status = TRUE if state is BackendState.PROBATION else FALSE
     within = known.within.message
     texts = {
-        BackendState.SUSPENDED: "spec.suspend is true",
+        BackendState.SUSPENDED: words.SUSPENDED.message,
         BackendState.UNHEALTHY: known.findings.health.message,
-        BackendState.EXCLUDED: within,
+        BackendState.EXCLUDED: known.mending.words.message if known.mending else within,
         BackendState.PROBATION: within,
     }
     return Said(reasons.READY, status, state.value, texts[state])
@@ -169,14 +196,22 @@ def _healthy(known: Knowledge, _: BackendState) -> Said:
 
 def _within_policy(known: Knowledge, _: BackendState) -> Said:
     within = known.within
+    calm = known.verdict.state is SubjectState.ACTIVE
+    if known.mending is not None and known.mending.rejected and calm:
+        message = known.mending.words.message
+        return Said(reasons.WITHIN_POLICY, FALSE, known.mending.reason, message)
+    partly = of_stall(known.backend.spec, known.partly)
+    if partly is not None and known.partly is not None and calm and within.status is not FALSE:
+        message = words.key_rejected_for_some(partly.words, known.partly.reporters)
+        return Said(reasons.WITHIN_POLICY, TRUE, reasons.FAILING_FOR_SOME, message)
     return Said(reasons.WITHIN_POLICY, within.status, within.reason, within.message)
 
 
 def _stalled(known: Knowledge, _: BackendState) -> Said:
-    firing, out = known.verdict.firing, known.verdict.state is SubjectState.EXCLUDED
-    if out and firing is not None and firing.rule is ExclusionRule.CREDENTIALS_REJECTED:
-        return Said(reasons.STALLED, TRUE, reasons.CREDENTIALS_REJECTED, firing.reason)
-    return Said(reasons.STALLED, FALSE, reasons.NOTHING_TO_MEND, "Nothing for a person to mend")
+    mending = known.mending
+    if mending is not None:
+        return Said(reasons.STALLED, TRUE, mending.reason, mending.words.message)
+    return Said(reasons.STALLED, FALSE, reasons.NOTHING_TO_MEND, words.NOTHING_TO_MEND)
 
 
 def _priced(known: Knowledge, _: BackendState) -> Said:
@@ -193,9 +228,9 @@ def _priced(known: Knowledge, _: BackendState) -> Said:
 
 CONDITIONS = (_ready, _healthy, _within_policy, _stalled, _priced)
 _READY = {
-    reasons.ACTIVE: "Requests are routed to it",
-    reasons.NO_TRAFFIC: "Requests are routed to it; there was none in the last hour",
-    reasons.REPORTS_STALE: "Requests are routed to it; the proxies that used it are silent",
+    reasons.ACTIVE: words.ROUTED,
+    reasons.NO_TRAFFIC: words.NO_TRAFFIC,
+    reasons.REPORTS_STALE: words.REPORTS_STALE,
 }
 _UNHEARD = frozenset({reasons.READY, reasons.WITHIN_POLICY})
 

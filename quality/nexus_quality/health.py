@@ -1,11 +1,14 @@
 """A backend's health as its probe sees it: thresholds, and what a models answer lists.
 
 Promises pure functions: the operator and the standalone mode send the probes and hand in what came
-of them. A good probe ends no exclusion; that is the verdict's business.
+of them. What probes say is one thing, what is made of it (`judged`) another: requests that succeed,
+or too many backends failing at once, outweigh them. A good probe ends no exclusion; that is the
+verdict's business.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,21 +17,28 @@ import msgspec
 from nexus_api import reasons
 from nexus_api.backend import Capability, DiscoveredModel
 from nexus_api.meta import ConditionStatus
+from nexus_quality import words
 
+SUSPECT_BACKENDS = 3
+UNHEARD_SECONDS = 60
 MAX_MODELS = 512
 MAX_NAME = 253
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The Healthy condition underneath, with the runs that decide when it turns."""
+    """The Healthy condition underneath, with the runs that decide when it turns.
+
+    `failing_since`: when the first of `failures` in a row was seen.
+    """
 
     status: ConditionStatus = ConditionStatus.UNKNOWN
     reason: str = reasons.AWAITING_FIRST_PROBE
-    message: str = "Not probed yet"
+    message: str = words.NOT_PROBED
     failures: int = 0
     successes: int = 0
     latency_ms: int | None = None
+    failing_since: float | None = None
 
 
 def after_probe(
@@ -40,8 +50,9 @@ def after_probe(
     failure_threshold: int,
     success_threshold: int,
     latency_ms: int | None = None,
+    now: float = 0.0,
 ) -> Health:
-    """The health after one more probe.
+    """The health after one more probe, at `now` on any clock.
 
     The first good probe of a backend not judged yet is enough; after that it takes
     `failure_threshold` failures in a row to turn False, `success_threshold` successes to return.
@@ -51,6 +62,7 @@ def after_probe(
         failures=0 if ok else health.failures + 1,
         successes=health.successes + 1 if ok else 0,
         latency_ms=latency_ms if ok else health.latency_ms,
+        failing_since=None if ok else health.failing_since if health.failures else now,
     )
     if ok and (
         health.status is not ConditionStatus.FALSE or counted.successes >= success_threshold
@@ -59,6 +71,91 @@ def after_probe(
     if not ok and counted.failures >= failure_threshold:
         return replace(counted, status=ConditionStatus.FALSE, reason=reason, message=message)
     return counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicion:
+    """Why the prober is not believed: so many of the probed backends began to fail together."""
+
+    failing: int
+    probed: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """A probed backend as one of many. `out`: believed to be unhealthy before."""
+
+    failing_since: float | None
+    period_seconds: float
+    timeout_seconds: float
+    out: bool
+
+
+def suspicion(mine: Patient, all_probed: Iterable[Patient]) -> Suspicion | None:
+    """Whether `mine` fails together with more than half of the backends, three at least.
+
+    `all_probed`: every backend that was probed, `mine` among them. Those that are out already can
+    turn no more, and count neither way.
+    """
+    if mine.failing_since is None:
+        return None
+    probed = [one for one in all_probed if not one.out]
+    together = [one for one in probed if _together(mine, one)]
+    failing = len(together)
+    if failing < SUSPECT_BACKENDS or 2 * failing <= len(probed):
+        return None
+    seconds = round(max(one.period_seconds for one in together))
+    return Suspicion(failing=failing, probed=len(probed), seconds=seconds)
+
+
+def _together(one: Patient, other: Patient) -> bool:
+    """Whether both began to fail within a period, as far as probes can tell."""
+    if one.failing_since is None or other.failing_since is None:
+        return False
+    period = max(one.period_seconds, other.period_seconds)
+    reach = 1.2 * period + max(one.timeout_seconds, other.timeout_seconds)
+    return abs(one.failing_since - other.failing_since) <= reach
+
+
+def judged(
+    health: Health,
+    *,
+    suspect: Suspicion | None,
+    served: bool,
+    heard: bool,
+    failure_threshold: int,
+    period_seconds: int,
+) -> Health:
+    """What to make of failing probes: only what no request contradicts takes a backend out.
+
+    `served`: a proxy reported a success within the last `failure_threshold` periods; `heard`: the
+    proxies had time to report one.
+    """
+    if health.status is not ConditionStatus.FALSE:
+        return health
+    span, seen = failure_threshold * period_seconds, health.message
+    if suspect is not None:
+        message = words.prober_suspect(
+            seen=seen, failing=suspect.failing, probed=suspect.probed, seconds=suspect.seconds
+        )
+        return _unknown(health, reasons.PROBER_SUSPECT, message)
+    if served:
+        message = words.probe_disagrees(seen=seen, seconds=span)
+        return _unknown(health, reasons.PROBE_DISAGREES, message)
+    if not heard:
+        message = words.probe_unheard(seen=seen, seconds=UNHEARD_SECONDS)
+        return _unknown(health, reasons.PROBE_DISAGREES, message)
+    if not health.failures:
+        return health  # remembered from a status, in full
+    said = words.probes_failing(
+        seen=seen, failures=health.failures, threshold=failure_threshold, seconds=span
+    )
+    return replace(health, message=said.message)
+
+
+def _unknown(health: Health, reason: str, message: str) -> Health:
+    return replace(health, status=ConditionStatus.UNKNOWN, reason=reason, message=message)
 
 
 class _Listed(msgspec.Struct):
@@ -109,8 +206,22 @@ def _context_length(listed: _Listed) -> int | None:
     return None
 
 
+# What servers call them. One that lists `completion` (Ollama, llama.cpp) has no word for JSON.
+_CAPABILITIES = {str(capability): capability for capability in Capability} | {
+    "multimodal": Capability.VISION,
+    "image": Capability.VISION,
+    "tool_use": Capability.TOOLS,
+    "function_calling": Capability.TOOLS,
+    "embedding": Capability.EMBEDDINGS,
+    "json_mode": Capability.JSON,
+    "structured_outputs": Capability.JSON,
+    "completion": Capability.JSON,
+}
+
+
 def _capabilities(value: object) -> tuple[Capability, ...] | None:
     if not isinstance(value, list):
         return None
-    known = {str(capability) for capability in Capability}
-    return tuple(Capability(item) for item in sorted({v for v in value if v in known}))
+    named = {item for item in value if isinstance(item, str)}
+    found = {_CAPABILITIES[name] for name in named & _CAPABILITIES.keys()}
+    return tuple(sorted(found))

@@ -65,6 +65,9 @@ def secret_key_missing(*, secret: str, key: str) -> Words:
     return Words(f"Secret {secret} has no key {key}", f"add key {key} to Secret {secret}")
 
 
+MENDED = "No proxy reports a refused key or a missing Secret any more"
+
+
 # Health
 
 
@@ -96,8 +99,8 @@ def prober_suspect(*, seen: str, failing: int, probed: int, seconds: int) -> str
 def probes_failing(*, seen: str, failures: int, threshold: int, seconds: int) -> Words:
     """Probes failed as often as it takes, and no request succeeded meanwhile."""
     return Words(
-        f"{failures} probes in a row failed, {threshold} suffice ({seen}), and no request succeeded "
-        f"within the last {seconds} s",
+        f"{failures} probes in a row failed, {threshold} suffice ({seen}), and no request "
+        f"succeeded within the last {seconds} s",
         "look at the backend, or correct spec.url or spec.healthCheck",
     )
 

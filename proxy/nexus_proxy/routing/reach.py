@@ -31,7 +31,7 @@ class Reach:
     credentials: Credentials
     answer_headers: bytes
     obstacle: Obstacle | None
-    key: KeyFacts = KeyFacts()
+    key: KeyFacts
 
 
 class TlsContexts:

@@ -219,17 +219,6 @@ def test_an_open_backend_without_a_price_says_so(
     assert (str(said.status), said.reason) == expected
 
 
-def test_rejected_credentials_are_for_a_person_to_mend(backend: Build) -> None:
-    firing = replace_firing(ExclusionRule.CREDENTIALS_REJECTED)
-    verdict = Verdict(state=SubjectState.EXCLUDED, generation=1, started=NOW, firing=firing)
-    said = condition(status(backend(), verdict=verdict, within=OUT), "Stalled")
-    assert (said.status, said.reason) == (TRUE, "CredentialsRejected")
-
-
-def replace_firing(rule: ExclusionRule) -> Firing:
-    return Firing(rule=rule, errors=3, requests=3, reason="refused", suggested_action="Mend it")
-
-
 def test_figures_and_discovered_models_are_published(backend: Build) -> None:
     quality = Quality(requests_1h=0, errors_1h=0, observed_time=format_time(NOW))
     models = tuple(DiscoveredModel(name=f"m{i}") for i in range(600))
