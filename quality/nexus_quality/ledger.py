@@ -7,9 +7,11 @@ incarnation, so that no wall clock of a reporter matters. It judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
 from nexus_quality.counts import Counts
 from nexus_quality.report import Cell, CellKey, Pulse, Refusal, Report
@@ -54,13 +56,14 @@ class Incarnation:
     """One life of a reporter: its clock's offset to ours, and the cells taken so far.
 
     `pulses` are those of its latest report, by backend and model; `told_ms` is when it made that.
+    `cells`: each with its bucket on our clock.
     """
 
     offset: float
     heard: float
     told_ms: int = 0
     pulses: dict[str, dict[str, Pulse]] = field(default_factory=dict)
-    cells: dict[CellKey, tuple[int, Counts]] = field(default_factory=dict)
+    cells: dict[CellKey, tuple[int, Cell]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -90,8 +93,7 @@ _NOBODY: Mapping[str, Reporter] = {}
 _NO_WHOLES: Mapping[str, Whole] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class Growth(NamedTuple):
     """What a report added to a cell. `replayed`: another process may have counted it before."""
 
     cell: CellKey
@@ -128,7 +130,7 @@ class Ledger:
                 series.expire(now)
         return self._wholes.get(uid, _NO_WHOLES)
 
-    def take(self, name: str, report: Report, now: float, known: Iterable[str]) -> Taken:
+    def take(self, name: str, report: Report, now: float, known: Container[str]) -> Taken:
         """Merge a report by the reporter `name`; `known`: uids of the backends there are."""
         reporter = self.reporters.setdefault(name, Reporter(name))
         reporter.heard, reporter.gone = now, report.final
@@ -136,34 +138,53 @@ class Ledger:
             reporter.complete = True
             reporter.derived.clear()
         life = self._incarnation(reporter, report, now)
-        backends = frozenset(known)
         growth: list[Growth] = []
         refused: dict[Refusal, None] = {}
         for cell in report.cells:
-            key = cell.key
-            known_cell = life.cells.get(key)
-            if known_cell is not None and known_cell[1].same_numbers(cell):
+            place = (cell.family, cell.bucket, cell.uid, cell.model, cell.generation)
+            taken = life.cells.get(place)  # type: ignore[call-overload]
+            if taken is not None and taken[1] == cell:
                 continue
-            refusal = _refusal(cell, known_cell, life, now, backends)
+            refusal = _refusal(cell, taken, life, now, known)
             if refusal is not None:
                 refused[refusal] = None
                 continue
-            taken = known_cell or _placed(life, key)
-            if taken[0] < _FAMILIES[key.family].oldest(now):
-                continue
-            # What is first heard of a bucket that began before us was counted by another process.
-            earlier = known_cell is None and _began(life, key) < self.started
-            life.cells[key] = taken
-            grown = taken[1].grow_to(cell)
-            if not grown.empty:
-                series = self._series(reporter, key)
-                _count(series, life, key, taken[0], grown, now)
-                growth.append(Growth(key, grown, report.replay or earlier))
-        pulsed = _take_pulses(life, report, backends)
+            grown = self._grow(reporter, life, cell, taken, now)
+            if grown is not None:
+                growth.append(grown._replace(replayed=True) if report.replay else grown)
+        pulsed = _take_pulses(life, report, known)
         touched = frozenset(g.cell.uid for g in growth) | pulsed
         for uid in touched:
             reporter.derived.pop(uid, None)
         return Taken(tuple(growth), tuple(refused), touched)
+
+    def _grow(
+        self,
+        reporter: Reporter,
+        life: Incarnation,
+        cell: Cell,
+        taken: tuple[int, Cell] | None,
+        now: float,
+    ) -> Growth | None:
+        """Count what is new in a cell; None if nothing is, or if it is too old."""
+        key = CellKey(
+            cell.family, cell.bucket, intern(cell.uid), intern(cell.model), cell.generation
+        )
+        bucket = _placed(life, key) if taken is None else taken[0]
+        if bucket < _FAMILIES[key.family].oldest(now):
+            return None
+        # What is first heard of a bucket that began before us was counted by another process.
+        earlier = taken is None and _began(life, key) < self.started
+        grown: Counts
+        if taken is None:
+            grown = _kept(cell, key)
+            life.cells[key] = (bucket, grown)
+        else:
+            grown = taken[1].grow_to(cell)
+        if grown.empty:
+            return None
+        _count(self._series(reporter, key), life, key, bucket, grown, now)
+        return Growth(key, grown, earlier)
 
     def _series(self, reporter: Reporter, key: CellKey) -> Series:
         models = reporter.series.get(key.uid)
@@ -220,11 +241,18 @@ def _began(life: Incarnation, key: CellKey) -> float:
     return key.bucket * key.family + life.offset
 
 
-def _placed(life: Incarnation, key: CellKey) -> tuple[int, Counts]:
+def _placed(life: Incarnation, key: CellKey) -> int:
     """The bucket on our clock of a cell not seen before."""
     # The middle of the bucket decides, so that a small change of offset moves nothing.
     middle = _began(life, key) + key.family / 2
-    return int(middle // key.family), Counts()
+    return int(middle // key.family)
+
+
+def _kept(cell: Cell, key: CellKey) -> Cell:
+    """A copy to keep: the cell may be a live one, and its strings are one of many."""
+    kept = copy(cell)
+    kept.uid, kept.model, kept.ttft_bins = key.uid, key.model, dict(cell.ttft_bins)
+    return kept
 
 
 def _count(
@@ -240,7 +268,7 @@ def _count(
         series.whole.last_failure = max(series.whole.last_failure or 0.0, failed)
 
 
-def _take_pulses(life: Incarnation, report: Report, known: frozenset[str]) -> frozenset[str]:
+def _take_pulses(life: Incarnation, report: Report, known: Container[str]) -> frozenset[str]:
     """Put the report's pulses in the place of those before, unless it was overtaken."""
     if report.now_ms < life.told_ms:
         return frozenset()
@@ -262,10 +290,10 @@ def _expire_cells(life: Incarnation, now: float) -> None:
 
 def _refusal(
     cell: Cell,
-    taken: tuple[int, Counts] | None,
+    taken: tuple[int, Cell] | None,
     life: Incarnation,
     now: float,
-    known: frozenset[str],
+    known: Container[str],
 ) -> Refusal | None:
     if cell.uid not in known:
         return Refusal(uid=cell.uid, reason="unknown backend")

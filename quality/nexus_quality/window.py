@@ -20,6 +20,9 @@ class Family(enum.IntEnum):
     MINUTE = 60
     HOUR = 3600
 
+    # An enum's own hash is that of its name, worked out in Python at each look into a table.
+    __hash__ = int.__hash__
+
     @property
     def span(self) -> int:
         """How many buckets the family keeps: 10 minutes, 1 hour, 24 hours."""
