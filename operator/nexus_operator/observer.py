@@ -42,6 +42,9 @@ DECODERS: Mapping[
 }
 
 
+BEFORE_AN_UNSEEN_EDIT = "not known"
+
+
 class Observer:
     """`touch` has a backend judged soon."""
 
@@ -116,21 +119,30 @@ class Observer:
     def _see_backend(self, backend: LLMBackend, known: LLMBackend | None) -> None:
         uid = backend.metadata.uid
         self._prober.see(backend)
-        self._upsert(backend)
         if known is None and backend.status.state is not None:
-            self._engine.restore(uid, backend.status, self._clock())
+            self._restore(backend)
+        self._upsert(backend)
         self._planner.observed(backend)
         self._touch(uid)
         if known is None or known.metadata.labels != backend.metadata.labels:
             self._policies.mark(backend.metadata.namespace)
 
-    def _upsert(self, backend: LLMBackend) -> None:
+    def _restore(self, backend: LLMBackend) -> None:
+        """Takes the verdict over from status. A spec that nobody judged yet was edited while no
+        operator looked, and what it was before is not known: it is taken for another one (S15).
+        """
+        seen = backend.status.observed_generation or 0
+        unseen = backend.metadata.generation > seen
+        self._upsert(backend, fingerprint=BEFORE_AN_UNSEEN_EDIT if unseen else None)
+        self._engine.restore(backend.metadata.uid, backend.status, self._clock())
+
+    def _upsert(self, backend: LLMBackend, *, fingerprint: str | None = None) -> None:
         metadata, spec = backend.metadata, backend.spec
         facts = BackendFacts(
             uid=metadata.uid,
             namespace=metadata.namespace,
             name=metadata.name,
-            fingerprint=verdict_fingerprint(spec),
+            fingerprint=fingerprint or verdict_fingerprint(spec),
             models=models_of(backend, self._prober.findings(metadata.uid)),
         )
         self._engine.upsert(facts, self._registry.thresholds(backend), self._clock())

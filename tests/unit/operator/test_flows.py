@@ -227,6 +227,24 @@ async def test_a_restarted_operator_keeps_the_verdict(cluster: Any) -> None:
             assert after[name] == before[name], name
 
 
+async def test_a_spec_that_changed_while_no_operator_looked_is_a_new_backend(cluster: Any) -> None:
+    async with running(cluster) as first:
+        await first.create("qualitypolicies", "QualityPolicy", "p", minReporters=1)
+        uid = (await first.backend("a"))["metadata"]["uid"]
+        await first.status("a", lambda status: status.get("qualityPolicy") == "p")
+        await first.report(uid, requests=30, errors=20)
+        await first.status("a", lambda status: status["state"] == "Excluded")
+    async with httpx.AsyncClient(base_url=cluster[1]) as api:
+        change = {"spec": {"url": "http://127.0.0.1:2"}}
+        (await api.patch(f"{ROOT}/llmbackends/a", json=change)).raise_for_status()
+    async with running(cluster) as second:
+        status = await second.status("a", lambda status: status["state"] == "Active")
+        assert (status["verdictGeneration"], status["observedGeneration"]) == (2, 2)
+        assert "exclusion" not in status
+    async with running(cluster) as third:
+        assert third.context.engine.verdict(uid).generation == 2
+
+
 async def test_a_conflict_is_read_again_and_written(cluster: Any) -> None:
     async with running(cluster) as operator:
         await operator.backend("a")

@@ -1,0 +1,287 @@
+"""The operator killed at every row that moves the verdict, right before and right after its write.
+
+Between operator and API server stands a gate that kills the process when a chosen status write
+arrives, or when it has been accepted and the operator does not know. What the next process makes of
+it must be what the first would have made. All cases share one namespace and one line of operators.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from nexus_api.quantities import parse_time
+from nexus_devtools.chronicle import Chronicle
+from nexus_devtools.controlplane import ControlPlane
+from nexus_devtools.e2e import backend, eventually, policy
+from nexus_devtools.gate import Call, Gate, Moment
+from nexus_devtools.product import Operator, Product, free_address
+from nexus_devtools.reports import Counters
+
+Stored = dict[str, Any]
+# Start-up lasts 6 s at this pace, and a row that waits for its end does not wait for a minute.
+SETTINGS = {"NEXUS_TEST_PACE": "10"}
+SHORT, LONG = 2, 150
+FAILING = {"requests": 40, "errors": 30}
+QUIET = {"healthCheck": {"enabled": False}}
+
+
+class Scene:
+    """One namespace: its operator behind a gate, a proxy's counters, and every stored version."""
+
+    def __init__(self, product: Product, gate: Gate) -> None:
+        self.product, self.gate = product, gate
+        self.plane, self.namespace = product.plane, product.namespace
+        product.install("app")
+        self.token = self.plane.identity(self.namespace, "app", audience="nexus-operator")
+        self.counters = Counters()
+        self.address, self.lives = free_address(), 0
+        self.operator = self.start()
+        self.chronicle = Chronicle(self.plane, self.namespace, product.folder, product.stack)
+        self.expected: dict[str, int] = {}
+
+    def start(self) -> Operator:
+        self.lives += 1
+        return self.product.operator(address=self.address, name=f"operator-{self.lives}")
+
+    def revive(self) -> None:
+        """A case that failed must not take those after it along."""
+        if self.operator.child.exit_code is not None:
+            self.operator = self.start()
+
+    def restart(self) -> None:
+        eventually(lambda: self.operator.child.exit_code, lambda code: code is not None, what="end")
+        self.operator = self.start()
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str:
+        scope = f"--namespace={self.namespace}"
+        return self.plane.run_kubectl(*arguments, scope, input=input, check=True).stdout
+
+    def create(self, name: str, **spec: Any) -> str:
+        """A backend and a policy of its own; the backend's UID, once the policy is in force."""
+        labelled = backend(name, "http://127.0.0.1:9", **QUIET)
+        labelled["metadata"]["labels"] = {"row": name}
+        selector = {"matchLabels": {"row": name}}
+        numbers = {"minReporters": 1, "metricsIntervalSeconds": 1}
+        thresholds = policy(name, targetSelector=selector, **numbers, **spec)
+        for document in (thresholds, labelled):
+            self.kubectl("apply", "-f", "-", input=json.dumps(document))
+        self.wait(name, lambda status: status.get("qualityPolicy") == name, "its policy in force")
+        uid: str = self.get(name)["metadata"]["uid"]
+        return uid
+
+    def edit(self, kind: str, name: str, **spec: Any) -> None:
+        self.kubectl("patch", kind, name, "--type=merge", "--patch", json.dumps({"spec": spec}))
+
+    def get(self, name: str) -> Stored:
+        found: Stored = json.loads(self.kubectl("get", "llmb", name, "--output=json"))
+        return found
+
+    def wait(self, name: str, holds: Callable[[Stored], object], what: str) -> Stored:
+        return eventually(
+            lambda: self.get(name).get("status") or {},
+            lambda status: bool(holds(status)),
+            what=f"{name}: {what}",
+        )
+
+    def wait_for(self, name: str, state: str, generation: int) -> Stored:
+        wanted = (state, generation)
+        return self.wait(
+            name, lambda s: (s.get("state"), s.get("verdictGeneration")) == wanted, f"{wanted}"
+        )
+
+    def report(self, uid: str = "", *, generation: int = 0, **numbers: int) -> None:
+        """Count this, and send the whole of it; that the operator dies of it is no error here."""
+        if uid:
+            self.counters.count(uid, generation=generation, **numbers)
+        try:
+            answer = httpx.post(
+                f"{self.operator.url}/v1/outcomes",
+                content=self.counters.full(),
+                headers={"Authorization": f"Bearer {self.token}"},
+                trust_env=False,
+                timeout=5,
+            )
+        except httpx.TransportError:
+            return
+        assert answer.status_code == 200, answer.text
+
+    def kill_at(self, name: str, row: Row, moment: Moment) -> Assassin:
+        return Assassin(self, name, row, moment)
+
+
+class Assassin:
+    """Kills the operator at the write that takes a backend through a row, once."""
+
+    def __init__(self, scene: Scene, name: str, row: Row, moment: Moment) -> None:
+        self._pid = scene.operator.child.pid
+        self._wanted = (name, row.generation, row.state, moment)
+        self._done = threading.Event()
+        self.status: Stored = {}
+        scene.gate.judge = self.judge
+
+    def judge(self, call: Call, moment: Moment) -> bool:
+        status = call.status
+        if status is None or "verdictGeneration" not in status or self._done.is_set():
+            return True
+        found = (call.target, status["verdictGeneration"], status["state"], moment)
+        if found != self._wanted:
+            return True
+        os.kill(self._pid, signal.SIGKILL)
+        self.status = status
+        self._done.set()
+        return False
+
+    def wait(self) -> Stored:
+        assert self._done.wait(20), f"no write of {self._wanted}"
+        return self.status
+
+
+@pytest.fixture(scope="module")
+def scene(crds: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    namespace = f"killed-{secrets.token_hex(4)}"
+    crds.create_namespace(namespace)
+    with ExitStack() as stack:
+        stack.callback(crds.delete_namespace, namespace)
+        gate = stack.enter_context(Gate(crds))
+        folder = tmp_path_factory.mktemp("killed")
+        yield Scene(Product(crds, namespace, folder, stack, SETTINGS, gate.lead), gate)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: how to come before it, what sets it off, where it leads.
+
+    `length`: seconds of the exclusion it begins.
+    """
+
+    prepare: Callable[[Scene, str], str]
+    trigger: Callable[[Scene, str, str], None]
+    state: str
+    generation: int
+    count: int | None
+    length: int | None = None
+
+
+def recovery(base: int) -> Stored:
+    return {"baseExclusionSeconds": base, "maxExclusionSeconds": 300, "slowStartSeconds": 1}
+
+
+def active(scene: Scene, name: str) -> str:
+    uid = scene.create(name, recovery=recovery(LONG))
+    scene.wait_for(name, "Active", 0)
+    return uid
+
+
+def excluded(scene: Scene, name: str, **spec: Any) -> str:
+    uid = scene.create(name, **{"recovery": recovery(LONG), **spec})
+    scene.report(uid, **FAILING)
+    scene.wait_for(name, "Excluded", 1)
+    return uid
+
+
+def excluded_shortly(scene: Scene, name: str) -> str:
+    return excluded(scene, name, recovery=recovery(SHORT))
+
+
+def excluded_for_good(scene: Scene, name: str) -> str:
+    return excluded(scene, name, recovery={"enabled": False})
+
+
+def on_probation(scene: Scene, name: str) -> str:
+    uid = excluded_shortly(scene, name)
+    scene.wait_for(name, "Probation", 2)
+    scene.edit("qp", name, recovery=recovery(LONG))
+    return uid
+
+
+def excluded_while_nobody_looked(scene: Scene, name: str) -> str:
+    """Its end passes while there is no operator, and with it a bucket of 10 s: what is counted
+    from then on was surely after the end.
+    """
+    uid = excluded_shortly(scene, name)
+    until = parse_time(scene.get(name)["status"]["exclusion"]["untilTime"])
+    scene.operator.child.kill()
+    time.sleep(max(0.0, (until // 10 + 1) * 10 + 0.1 - time.time()))
+    scene.restart()
+    return uid
+
+
+def nothing(scene: Scene, name: str, uid: str) -> None:
+    """Time alone."""
+
+
+def tell(generation: int, **numbers: int) -> Callable[[Scene, str, str], None]:
+    return lambda scene, name, uid: scene.report(uid, generation=generation, **numbers)
+
+
+def mend_the_url(scene: Scene, name: str, uid: str) -> None:
+    scene.edit("llmb", name, url="http://127.0.0.1:19")
+
+
+def raise_the_threshold(scene: Scene, name: str, uid: str) -> None:
+    scene.edit("qp", name, errorRateThreshold="95%")
+
+
+PROBED = {"requests": 2, "probes": 2, "probe_successes": 2}
+FAILED_PROBE = {"requests": 1, "errors": 1, "probes": 1, "probe_failures": 1}
+ROWS = {
+    "s1": Row(active, tell(0, **FAILING), "Excluded", 1, 1, length=LONG),
+    "s7": Row(excluded_shortly, nothing, "Probation", 2, 1),
+    "s8": Row(excluded_while_nobody_looked, tell(1, requests=20), "Active", 2, 1),
+    "s9": Row(excluded_for_good, tell(1, requests=900), "Active", 2, 1),
+    "s11": Row(on_probation, tell(2, **PROBED), "Active", 3, 1),
+    "s12": Row(on_probation, tell(2, **FAILED_PROBE), "Excluded", 3, 2, length=2 * LONG),
+    "s15": Row(excluded, mend_the_url, "Active", 2, None),
+    "s16": Row(excluded, raise_the_threshold, "Active", 2, 1),
+}
+
+
+def verdict(status: Stored) -> tuple[Any, ...]:
+    exclusion = status.get("exclusion") or {}
+    parts = ("startTime", "untilTime", "rule", "errors", "requests", "count", "recoveredTime")
+    return status["state"], status["verdictGeneration"], *map(exclusion.get, parts)
+
+
+@pytest.mark.parametrize("moment", list(Moment), ids=lambda moment: moment.value)
+@pytest.mark.parametrize("row", ROWS)
+def test_a_kill_at_a_row_loses_nothing_and_repeats_nothing(
+    scene: Scene, row: str, moment: Moment
+) -> None:
+    case, name = ROWS[row], f"{row}-{moment.value}"
+    scene.revive()
+    uid = case.prepare(scene, name)
+    killer = scene.kill_at(name, case, moment)
+    case.trigger(scene, name, uid)
+    written = killer.wait()
+    accepted = moment is Moment.ANSWERED
+    stored = scene.get(name)["status"]
+    assert (stored["verdictGeneration"] == case.generation) is accepted
+    scene.restart()
+    scene.report()  # as every proxy does when it hears of a new operator
+    status = scene.wait_for(name, case.state, case.generation)
+    exclusion = status.get("exclusion") or {}
+    assert exclusion.get("count") == case.count
+    if accepted:
+        assert verdict(status) == verdict(written)
+    if case.length is not None:
+        span = parse_time(exclusion["untilTime"]) - parse_time(exclusion["startTime"])
+        assert 0.9 * case.length <= span <= case.length + 2
+    scene.expected[name] = case.generation
+
+
+def test_none_of_them_has_moved_since(scene: Scene) -> None:
+    for name, generation in scene.expected.items():
+        assert scene.get(name)["status"]["verdictGeneration"] == generation, name
+        assert scene.chronicle.generations(name) == list(range(generation + 1)), name
