@@ -13,7 +13,7 @@ import msgspec
 
 from nexus_quality.sketch import MAX_BIN, Bins
 
-MOST = 10**12
+MOST = 10**15
 
 
 class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):

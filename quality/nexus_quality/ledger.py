@@ -2,23 +2,36 @@
 
 Promises a join: reports in any order, any number of times, give the same counters as each outcome
 counted once. A bucket is put on the operator's clock once, by the smallest offset seen of its
-incarnation, so that no wall clock of a reporter matters. It judges nothing.
+incarnation, so that no wall clock of a reporter matters. What cannot be, or would take more than a
+reporter's room, is refused by name. It judges nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any, NamedTuple
 
+from nexus_quality import refusals
 from nexus_quality.counts import Counts
+from nexus_quality.limits import (
+    MAX_ENDED,
+    MAX_INCARNATIONS,
+    MAX_KEPT,
+    MAX_SERIES,
+    Known,
+    Room,
+    possible,
+    possible_pulse,
+)
 from nexus_quality.report import Cell, CellKey, Pulse, Refusal, Report
 from nexus_quality.window import Family, Window
 
 FORGET_SECONDS = 25 * 3600.0
 FUTURE_SECONDS = 2.0
+SILENT_SECONDS = 90.0
 _FAMILIES = {int(family): family for family in Family}
 
 
@@ -70,7 +83,8 @@ class Incarnation:
 class Reporter:
     """One pod or service account; its incarnations are one reporter to every quorum.
 
-    `complete`: it has sent all it has at least once. `gone`: it has said goodbye. `series`: by
+    `complete`: it has sent all it has at least once. `gone`: it has said goodbye. `ended`: its
+    incarnations that made room for later ones, whose cells are not known any more. `series`: by
     backend and model. `derived`: what others worked out of a backend's series and pulses, dropped
     when those change.
     """
@@ -80,12 +94,20 @@ class Reporter:
     complete: bool = False
     gone: bool = False
     incarnations: dict[str, Incarnation] = field(default_factory=dict)
+    ended: dict[str, None] = field(default_factory=dict)
     series: dict[str, dict[str, Series]] = field(default_factory=dict)
     derived: dict[str, dict[tuple[object, ...], Any]] = field(default_factory=dict)
 
     def of(self, uid: str) -> Mapping[str, Series]:
         """The series of a backend by model."""
         return self.series.get(uid, _NO_SERIES)
+
+    def room(self) -> Room:
+        """What it may still add."""
+        return Room(
+            cells=MAX_KEPT - sum(len(life.cells) for life in self.incarnations.values()),
+            series=MAX_SERIES - sum(len(models) for models in self.series.values()),
+        )
 
 
 _NO_SERIES: Mapping[str, Series] = {}
@@ -110,6 +132,14 @@ class Taken:
     touched: frozenset[str]
 
 
+def anything(_: str) -> Known:
+    """Nothing is known of a backend, so nothing of it is held against a report."""
+    return _ANYTHING
+
+
+_ANYTHING = Known()
+
+
 class Ledger:
     """All reporters of a fleet, kept since `started`. `now` is the operator's clock in seconds."""
 
@@ -130,14 +160,28 @@ class Ledger:
                 series.expire(now)
         return self._wholes.get(uid, _NO_WHOLES)
 
-    def take(self, name: str, report: Report, now: float, known: Container[str]) -> Taken:
-        """Merge a report by the reporter `name`; `known`: uids of the backends there are."""
+    def take(
+        self,
+        name: str,
+        report: Report,
+        now: float,
+        known: Container[str],
+        look: Callable[[str], Known] = anything,
+    ) -> Taken:
+        """Merge a report by the reporter `name`.
+
+        `known`: uids of the backends there are; `look`: what there is of one of them.
+        """
         reporter = self.reporters.setdefault(name, Reporter(name))
-        reporter.heard, reporter.gone = now, report.final
+        reporter.heard = now
+        life = _incarnation(reporter, report, now)
+        if isinstance(life, Refusal):
+            return Taken((), (life,), frozenset())
+        reporter.gone = report.final
         if report.full and not reporter.complete:
             reporter.complete = True
             reporter.derived.clear()
-        life = self._incarnation(reporter, report, now)
+        visit = _Visit(reporter, life, now, known, look, reporter.room())
         growth: list[Growth] = []
         refused: dict[Refusal, None] = {}
         for cell in report.cells:
@@ -145,46 +189,45 @@ class Ledger:
             taken = life.cells.get(place)  # type: ignore[call-overload]
             if taken is not None and taken[1] == cell:
                 continue
-            refusal = _refusal(cell, taken, life, now, known)
-            if refusal is not None:
-                refused[refusal] = None
-                continue
-            grown = self._grow(reporter, life, cell, taken, now)
-            if grown is not None:
+            reason = _refusal(cell, taken, visit)
+            grown = self._grow(visit, cell, taken) if reason is None else reason
+            if isinstance(grown, str):
+                refused[Refusal(uid=cell.uid, reason=grown)] = None
+            elif grown is not None:
                 growth.append(grown._replace(replayed=True) if report.replay else grown)
-        pulsed = _take_pulses(life, report, known)
+        pulsed = _take_pulses(report, visit, refused)
         touched = frozenset(g.cell.uid for g in growth) | pulsed
         for uid in touched:
             reporter.derived.pop(uid, None)
         return Taken(tuple(growth), tuple(refused), touched)
 
     def _grow(
-        self,
-        reporter: Reporter,
-        life: Incarnation,
-        cell: Cell,
-        taken: tuple[int, Cell] | None,
-        now: float,
-    ) -> Growth | None:
-        """Count what is new in a cell; None if nothing is, or if it is too old."""
+        self, visit: _Visit, cell: Cell, taken: tuple[int, Cell] | None
+    ) -> Growth | str | None:
+        """Count what is new in a cell; None if nothing is, or if it is too old; or why not."""
+        life, now = visit.life, visit.now
         key = CellKey(
             cell.family, cell.bucket, intern(cell.uid), intern(cell.model), cell.generation
         )
         bucket = _placed(life, key) if taken is None else taken[0]
         if bucket < _FAMILIES[key.family].oldest(now):
             return None
+        counted = visit.counted_as(key)
         # What is first heard of a bucket that began before us was counted by another process.
         earlier = taken is None and _began(life, key) < self.started
         grown: Counts
         if taken is None:
+            reason = visit.full(counted, bucket)
+            if reason is not None:
+                return reason
             grown = _kept(cell, key)
             life.cells[key] = (bucket, grown)
         else:
             grown = taken[1].grow_to(cell)
         if grown.empty:
             return None
-        _count(self._series(reporter, key), life, key, bucket, grown, now)
-        return Growth(key, grown, earlier)
+        _count(self._series(visit.reporter, counted), life, counted, bucket, grown, now)
+        return Growth(counted, grown, earlier)
 
     def _series(self, reporter: Reporter, key: CellKey) -> Series:
         models = reporter.series.get(key.uid)
@@ -196,14 +239,6 @@ class Ledger:
             wholes = self._wholes.setdefault(key.uid, {})
             series = models[key.model] = Series(wholes.setdefault(key.model, Whole()))
         return series
-
-    def _incarnation(self, reporter: Reporter, report: Report, now: float) -> Incarnation:
-        offset = now - report.now_ms / 1000
-        life = reporter.incarnations.get(report.incarnation)
-        if life is None:
-            life = reporter.incarnations[report.incarnation] = Incarnation(offset, now)
-        life.offset, life.heard = min(life.offset, offset), now
-        return life
 
     def expire(self, now: float) -> None:
         """Forget what left the windows, and reporters silent for longer than they reach."""
@@ -268,14 +303,21 @@ def _count(
         series.whole.last_failure = max(series.whole.last_failure or 0.0, failed)
 
 
-def _take_pulses(life: Incarnation, report: Report, known: Container[str]) -> frozenset[str]:
+def _take_pulses(report: Report, visit: _Visit, refused: dict[Refusal, None]) -> frozenset[str]:
     """Put the report's pulses in the place of those before, unless it was overtaken."""
+    life = visit.life
     if report.now_ms < life.told_ms:
         return frozenset()
     before, life.told_ms, life.pulses = life.pulses, report.now_ms, {}
     for pulse in () if report.final else report.pulses:
-        if pulse.uid in known:
-            life.pulses.setdefault(pulse.uid, {})[pulse.model] = pulse
+        if pulse.uid not in visit.known:
+            continue
+        known = visit.look(pulse.uid)
+        if known.to_come(pulse.generation) or not possible_pulse(pulse, report.now_ms):
+            refused[Refusal(uid=pulse.uid, reason=refusals.IMPOSSIBLE)] = None
+            continue
+        pulses = life.pulses.setdefault(pulse.uid, {})
+        pulses[known.counted_as(pulse.model, pulses) if pulse.model else ""] = pulse
     return frozenset(before) | frozenset(life.pulses)
 
 
@@ -288,21 +330,73 @@ def _expire_cells(life: Incarnation, now: float) -> None:
         del life.cells[key]
 
 
-def _refusal(
-    cell: Cell,
-    taken: tuple[int, Cell] | None,
-    life: Incarnation,
-    now: float,
-    known: Container[str],
-) -> Refusal | None:
-    if cell.uid not in known:
-        return Refusal(uid=cell.uid, reason="unknown backend")
+def _refusal(cell: Cell, taken: tuple[int, Cell] | None, visit: _Visit) -> str | None:
+    """Why a cell cannot be, None if it can."""
+    if cell.uid not in visit.known:
+        return refusals.UNKNOWN_BACKEND
     if cell.family not in _FAMILIES:
-        return Refusal(uid=cell.uid, reason=f"unknown bucket family {cell.family}")
-    if cell.bucket * cell.family + life.offset > now + FUTURE_SECONDS:
-        return Refusal(uid=cell.uid, reason="a bucket in the future")
-    if not cell.valid:
-        return Refusal(uid=cell.uid, reason="numbers that cannot be")
-    if taken is not None and taken[1].runs_backwards(cell):
-        return Refusal(uid=cell.uid, reason="a number that runs backwards")
-    return None
+        return f"{refusals.UNKNOWN_FAMILY} {cell.family}"
+    if cell.bucket * cell.family + visit.life.offset > visit.now + FUTURE_SECONDS:
+        return refusals.FUTURE_BUCKET
+    if not possible(cell):
+        return refusals.IMPOSSIBLE
+    if taken is not None:
+        return refusals.BACKWARDS if taken[1].runs_backwards(cell) else None
+    return refusals.FUTURE_GENERATION if visit.look(cell.uid).to_come(cell.generation) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """One report being taken: whose it is, and what it is held against."""
+
+    reporter: Reporter
+    life: Incarnation
+    now: float
+    known: Container[str]
+    look: Callable[[str], Known]
+    room: Room
+
+    def counted_as(self, key: CellKey) -> CellKey:
+        """The key of the series that a cell counts for."""
+        model = self.look(key.uid).counted_as(key.model, self.reporter.of(key.uid))
+        return key if model == key.model else key._replace(model=model)
+
+    def full(self, counted: CellKey, bucket: int) -> str | None:
+        """Why there is no room for a new cell, None if there is."""
+        series = self.reporter.of(counted.uid).get(counted.model)
+        if series is None:
+            return self.room.refusal(new_series=True, generations=0)
+        window = series.windows[_FAMILIES[counted.family]]
+        generations = window.generations(bucket, counted.generation)
+        return self.room.refusal(new_series=False, generations=generations)
+
+
+def _incarnation(reporter: Reporter, report: Report, now: float) -> Incarnation | Refusal:
+    """The life that a report speaks of; a new one may take the place of one that is silent."""
+    offset = now - report.now_ms / 1000
+    lives = reporter.incarnations
+    life = lives.get(report.incarnation)
+    if life is None:
+        if report.incarnation in reporter.ended:
+            return Refusal(reason=refusals.ENDED_INCARNATION)
+        if len(lives) >= MAX_INCARNATIONS and not _end_one(reporter, now):
+            return Refusal(reason=refusals.TOO_MANY_INCARNATIONS)
+        life = lives[report.incarnation] = Incarnation(offset, now)
+    life.offset, life.heard = min(life.offset, offset), now
+    return life
+
+
+def _end_one(reporter: Reporter, now: float) -> bool:
+    """Forget the cells of the incarnation that was silent for longest; False if none is silent.
+
+    What it counted stays. What it still had to say is lost, and never counted twice.
+    """
+    lives = reporter.incarnations
+    oldest = min(lives, key=lambda incarnation: lives[incarnation].heard)
+    if now - lives[oldest].heard <= SILENT_SECONDS:
+        return False
+    del lives[oldest]
+    reporter.ended[oldest] = None
+    while len(reporter.ended) > MAX_ENDED:
+        del reporter.ended[next(iter(reporter.ended))]
+    return True

@@ -67,6 +67,11 @@ class Window:
                 counts = part[generation] = Counts()
             counts.add(growth)
 
+    def generations(self, bucket: int, generation: int) -> int:
+        """How many generations a bucket has beside this one; 0 if it has this one."""
+        tagged = self._buckets.get(bucket)
+        return 0 if tagged is None or generation in tagged else len(tagged)
+
     def expire(self, now: float) -> None:
         """Drop the buckets that have left the window at `now` (seconds on the owner's clock)."""
         oldest = self.family.oldest(now)

@@ -1,0 +1,92 @@
+"""What one reporter may claim and may make the ledger keep: the bounds of a report's content.
+
+Promises that numbers no process could have counted are known as such, and that no reporter, however
+it restarts, names or numbers, takes more than a bounded part of the memory. Bounds on bytes, time
+and pace are the intake's; whether somebody may speak of a backend at all is asked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from nexus_quality.refusals import TOO_MANY_CELLS, TOO_MANY_GENERATIONS, TOO_MANY_SERIES
+from nexus_quality.report import MAX_NUMBER, OTHER_MODEL, Cell, Pulse
+
+MAX_MODELS = 512  # of a backend whose models are not known
+MAX_SERIES = 4096  # (backend, model) of a reporter
+MAX_KEPT = 100_000  # cells of a reporter, over all its incarnations
+MAX_GENERATIONS = 512  # in one bucket
+MAX_INCARNATIONS = 256  # of a reporter
+MAX_ENDED = 4096  # incarnations of a reporter that are remembered as ended
+MAX_IN_FLIGHT = 100_000
+MAX_ROW = 10_000_000
+PER_SECOND = 100_000  # more than a process can send
+LONGEST_MS = 3_600_000
+FUTURE_MS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What there is of a backend: its models, None if unknown, and its verdict generation."""
+
+    models: Collection[str] | None = None
+    generation: int = MAX_NUMBER
+
+    def counted_as(self, model: str, used: Collection[str]) -> str:
+        """The name under which a model is counted; `used`: those of the reporter so far."""
+        if self.models is not None:
+            return model if model in self.models else OTHER_MODEL
+        return model if model in used or len(used) < MAX_MODELS else OTHER_MODEL
+
+    def to_come(self, generation: int) -> bool:
+        """True if no process can have seen this generation yet.
+
+        A status is written before the writer knows that it was: one generation may be ahead.
+        """
+        return generation > self.generation + 1
+
+
+@dataclass(slots=True)
+class Room:
+    """What a reporter may still add: cells and series."""
+
+    cells: int
+    series: int
+
+    def refusal(self, *, new_series: bool, generations: int) -> str | None:
+        """Takes room for a cell, or says why there is none. `generations`: in its bucket by now."""
+        if self.cells <= 0:
+            return TOO_MANY_CELLS
+        if new_series and self.series <= 0:
+            return TOO_MANY_SERIES
+        if generations >= MAX_GENERATIONS:
+            return TOO_MANY_GENERATIONS
+        self.cells -= 1
+        self.series -= new_series
+        return None
+
+
+def possible(cell: Cell) -> bool:
+    """True if a process could have counted this in a bucket of that width."""
+    most = PER_SECOND * cell.family
+    counted = (cell.requests, cell.throttled, cell.eligible, cell.probes)
+    answered = (cell.probe_successes, cell.probe_failures, cell.probe_neutrals)
+    return (
+        cell.valid
+        and max(counted) <= most
+        and max(answered) <= most
+        and cell.ttft_ms_sum <= cell.ttft_count * LONGEST_MS
+        and (not cell.ttft_bins or sum(cell.ttft_bins.values()) <= cell.ttft_count)
+    )
+
+
+def possible_pulse(pulse: Pulse, now_ms: int) -> bool:
+    """True if a process could stand like this at `now_ms` of its own clock."""
+    latest = now_ms + FUTURE_MS
+    return (
+        pulse.in_flight <= MAX_IN_FLIGHT
+        and pulse.row <= MAX_ROW
+        and pulse.row_began_ms <= latest
+        and pulse.success_began_ms <= latest
+    )
