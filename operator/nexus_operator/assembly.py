@@ -27,11 +27,12 @@ from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Doorbell
 from nexus_operator.prober import Prober
 from nexus_operator.problems import Fatal
-from nexus_operator.registry import Registry
+from nexus_operator.registry import KIND_OF, PLURALS, Registry
 from nexus_operator.rollcall import RollCall
 from nexus_operator.server import Server
 from nexus_operator.settings import Settings
 from nexus_operator.stats import Stats
+from nexus_operator.vitals import Sightings
 from nexus_operator.writer import Writer
 
 
@@ -54,6 +55,7 @@ class Parts:
         self.clock, self._chance = Clock(), random.Random().random
         self.registry = Registry()
         self.kube = Kube(wires.load(), renew=wires.load)
+        self.sightings = Sightings(PLURALS)
         self.metrics = Metrics(lambda: self.stats.readings())
         self.engine = FleetEngine(
             epoch=secrets.token_hex(8), started=self.clock(), random=self._chance
@@ -69,6 +71,7 @@ class Parts:
         self._assemble_writer()
         self._assemble_judges()
         self._assemble_server()
+        self.metrics.before_page.append(self._read_vitals)
 
     @property
     def namespaces(self) -> tuple[str | None, ...]:
@@ -144,7 +147,16 @@ class Parts:
             registry=self.registry,
             namespaces=self.namespaces,
             gone=self.observer.gone,
+            heard=self.sightings.heard,
         )
+
+    def _read_vitals(self) -> None:
+        self.metrics.reporters.set(self.evaluator.reporters())
+        pending, oldest = self.writer.pending()
+        self.metrics.pending.set(pending)
+        self.metrics.oldest_pending.set(oldest)
+        for plural, age in self.sightings.ages():
+            self.metrics.watch_age.labels(KIND_OF[plural]).set(age)
 
     def _assemble_server(self) -> None:
         self.stats = Stats(

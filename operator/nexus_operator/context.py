@@ -18,6 +18,7 @@ from nexus_operator.credentials import Credentials
 from nexus_operator.preflight import check, list_all, until
 from nexus_operator.problems import Fatal, Problem
 from nexus_operator.settings import Settings
+from nexus_operator.vitals import watch_loop
 from nexus_operator.writer import Key
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Context(Parts):
     def take(self, plural: str, event: Mapping[str, Any]) -> None:
         """An event of kopf's watch."""
         stored = event["object"]
+        self.sightings.heard(plural)
         if event["type"] == "DELETED":
             self.observer.gone(Key(plural, stored["metadata"]["uid"]))
             return
@@ -188,4 +190,5 @@ class Context(Parts):
             "evaluator": self.evaluator.run(),
             "prober": self.prober.run(),
             "roll call": self.rollcall.run(),
+            "loop watch": watch_loop(self.metrics.loop_lag.observe),
         }

@@ -18,8 +18,10 @@ from nexus_operator.metrics import Metrics
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.registry import Registry, full_name
+from nexus_operator.slices import Slice
 from nexus_operator.writer import Key
 from nexus_quality.engine import STARTING_SECONDS
+from nexus_quality.evidence import ALIVE_SECONDS
 from nexus_quality.report import Answer, Report
 
 ROUND_SECONDS = 1.0
@@ -52,6 +54,7 @@ class Evaluator:
         self._looked: dict[str, float] = {}
         self._expired = clock()
         self._starting = True
+        self._heard: dict[str, float] = {}
 
     def touch(self, uid: str) -> None:
         """Something about a backend changed."""
@@ -60,7 +63,12 @@ class Evaluator:
 
     def merge(self, reporter: Reporter, report: Report) -> Answer:
         """Takes a report in; all it touched is judged at once."""
-        merged = self._engine.merge(reporter.key, report, self._clock())
+        now = self._clock()
+        merged = self._engine.merge(reporter.key, report, now)
+        if report.final:
+            self._heard.pop(reporter.key, None)
+        else:
+            self._heard[reporter.key] = now
         self._metrics.reports.labels(kind_of(report)).inc()
         for seen in self._engine.drain_observations():
             backend = self._registry.backends.get(seen.uid)
@@ -70,6 +78,12 @@ class Evaluator:
         for uid in merged.touched:
             self.touch(uid)
         return merged.answer
+
+    def reporters(self) -> int:
+        """How many reporters are alive: heard from lately, and not to say goodbye."""
+        latest = self._clock() - ALIVE_SECONDS
+        self._heard = {key: heard for key, heard in self._heard.items() if heard >= latest}
+        return len(self._heard)
 
     async def run(self) -> None:
         """Judges until cancelled."""
@@ -96,11 +110,11 @@ class Evaluator:
         return list(touched | dict.fromkeys(self._engine.ended(self._clock())))
 
     async def _judge(self, uids: Iterable[str]) -> None:
+        piece = Slice()
         for uid in uids:
             if self._planner.urgent(uid):
                 self._mark(Key(BACKEND_PLURAL, uid))
-            # One backend after the other: reports and probes come in between.
-            await asyncio.sleep(0)
+            await piece.turn()
 
     async def _round(self) -> None:
         """Looks at the backends whose interval is over, and lets old buckets go."""
@@ -111,16 +125,18 @@ class Evaluator:
         if self._starting and now - self._engine.started >= STARTING_SECONDS:
             self._starting = False
             self._looked.clear()
-        namespaces = set()
+        namespaces, piece = set(), Slice()
         for backend in self._registry.backends:
             uid = backend.metadata.uid
             if now < self._next_look(uid):
                 continue
             self._looked[uid] = now
             namespaces.add(backend.metadata.namespace)
-            if self._planner.due(uid):
+            with self._metrics.recompute_seconds.time():
+                due = self._planner.due(uid)
+            if due:
                 self._mark(Key(BACKEND_PLURAL, uid))
-            await asyncio.sleep(0)
+            await piece.turn()
         for namespace in namespaces:
             self._policies.mark(namespace)
         self._looked = {

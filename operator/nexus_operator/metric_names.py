@@ -18,8 +18,16 @@ REPORT_REFUSALS: Final = "nexus_operator_report_refusals_total"
 REPORT_SECONDS: Final = "nexus_operator_report_seconds"
 IDENTITY_LOOKUPS: Final = "nexus_operator_identity_lookups_total"
 CONNECTIONS_REFUSED: Final = "nexus_operator_connections_refused_total"
+REPORTERS: Final = "nexus_operator_reporters"
 TRANSITIONS: Final = "nexus_operator_transitions_total"
 STATUS_WRITES: Final = "nexus_operator_status_writes_total"
+STATUS_WRITE_SECONDS: Final = "nexus_operator_status_write_seconds"
+STATUS_WRITES_PENDING: Final = "nexus_operator_status_writes_pending"
+OLDEST_PENDING_WRITE: Final = "nexus_operator_oldest_pending_write_seconds"
+RECOMPUTE_SECONDS: Final = "nexus_operator_recompute_seconds"
+WATCH_AGE: Final = "nexus_operator_watch_age_seconds"
+LOOP_LAG: Final = "nexus_operator_event_loop_lag_seconds"
+STORE_BYTES: Final = "nexus_operator_store_bytes"
 PROBER_SUSPECT: Final = "nexus_operator_prober_suspect_backends"
 PROBES: Final = "nexus_operator_probes_total"
 EVENTS: Final = "nexus_operator_events_total"
@@ -38,13 +46,25 @@ HELP: Final = {
     REPORT_SECONDS: "Time from a report's arrival to its answer.",
     IDENTITY_LOOKUPS: "Looks at who reports, by review and result; outage: an older answer.",
     CONNECTIONS_REFUSED: "Connections closed because there were too many.",
+    REPORTERS: "Reporters heard from in the last 90 s.",
     TRANSITIONS: "Transitions of the verdict whose status write was accepted.",
     STATUS_WRITES: "Status writes, by kind of object and result.",
+    STATUS_WRITE_SECONDS: "Time from the wish to write a status to its acceptance.",
+    STATUS_WRITES_PENDING: "Objects whose status is to be looked at, being sent or to be retried.",
+    OLDEST_PENDING_WRITE: "Age of the oldest of them; 0 without any.",
+    RECOMPUTE_SECONDS: "Time to look at the figures of one backend whose interval is over.",
+    WATCH_AGE: "Time since a watch event or a complete list, by kind of object.",
+    LOOP_LAG: "How much later than it should a timer of the event loop fired.",
+    STORE_BYTES: "Size of the store of counters on disk; 0 while they are in memory alone.",
     PROBES: "Health probes, by result.",
     PROBER_SUSPECT: "Backends whose failing probes are not believed: too many failed together.",
     EVENTS: "Kubernetes Events, by result.",
     LEADER: "1 while this process leads and may write statuses, else 0.",
 }
+
+LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+RECOMPUTE_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
+WRITE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 # The seed's buckets, in seconds, with finer steps where interactive use lives.
 TTFT_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

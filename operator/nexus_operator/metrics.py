@@ -1,12 +1,14 @@
 """The operator's Prometheus metrics, on a registry of its own.
 
 Counters count what this process did; gauges are read from the current figures at scrape time; the
-TTFT histogram is fed with live observations alone, never with what a proxy replays.
+TTFT histogram is fed with live observations alone, never with what a proxy replays. A page is read
+in short pieces on the event loop and rendered beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -14,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.registry import Collector
 
 from nexus_operator import metric_names as names
+from nexus_operator.slices import gathered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,13 @@ class TtftHistogram:
         self._counts.pop(agent_id, None)
         self._sums.pop(agent_id, None)
 
+    def copy(self) -> TtftHistogram:
+        """The state of this moment."""
+        copied = TtftHistogram()
+        copied._counts = {agent_id: list(counts) for agent_id, counts in self._counts.items()}
+        copied._sums = dict(self._sums)
+        return copied
+
     def family(self) -> HistogramMetricFamily:
         """All of it in Prometheus' terms."""
         name = names.AGENT_TTFT_SECONDS
@@ -61,11 +71,12 @@ class TtftHistogram:
 
 
 class Gauges(Collector):
-    """Reads the current figures whenever somebody scrapes."""
+    """Reads the current figures whenever somebody scrapes; `held`: read already, for one page."""
 
     def __init__(self, read: Callable[[], Iterable[Reading]], ttft: TtftHistogram) -> None:
         self._read = read
         self._ttft = ttft
+        self.held: tuple[Sequence[Reading], TtftHistogram] | None = None
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not read."""
@@ -83,24 +94,28 @@ class Gauges(Collector):
         state = GaugeMetricFamily(
             names.BACKEND_STATE, names.HELP[names.BACKEND_STATE], labels=[*label, "state"]
         )
-        readings = list(self._read())
+        readings, ttft = self.held or (list(self._read()), self._ttft)
         for reading in readings:
             state.add_metric([reading.agent_id, reading.state], 1.0)
             if reading.error_rate is not None:
                 errors.add_metric([reading.agent_id], reading.error_rate)
             if reading.success_rate_24h is not None:
                 success.add_metric([reading.agent_id], reading.success_rate_24h)
-        yield from (errors, success, state, self._ttft.family())
+        yield from (errors, success, state, ttft.family())
         yield GaugeMetricFamily(names.BACKENDS, names.HELP[names.BACKENDS], value=len(readings))
 
 
 class Metrics:
-    """All counters, and the page."""
+    """All counters, and the page. What `before_page` holds is called on the loop before each."""
 
     def __init__(self, read: Callable[[], Iterable[Reading]]) -> None:
         self.registry = CollectorRegistry()
         self.ttft = TtftHistogram()
-        self.registry.register(Gauges(read, self.ttft))
+        self.before_page: list[Callable[[], None]] = []
+        self._read = read
+        self._gauges = Gauges(read, self.ttft)
+        self._one_page = asyncio.Lock()
+        self.registry.register(self._gauges)
         self.reports = self._counter(names.REPORTS, "kind")
         self.report_refusals = self._counter(names.REPORT_REFUSALS, "reason")
         self.lookups = self._counter(names.IDENTITY_LOOKUPS, "review", "result")
@@ -109,21 +124,41 @@ class Metrics:
         self.status_writes = self._counter(names.STATUS_WRITES, "kind", "result")
         self.probes = self._counter(names.PROBES, "result")
         self.events = self._counter(names.EVENTS, "result")
-        self.prober_suspect = Gauge(
-            names.PROBER_SUSPECT, names.HELP[names.PROBER_SUSPECT], registry=self.registry
-        )
-        self.leader = Gauge(names.LEADER, names.HELP[names.LEADER], registry=self.registry)
-        self.report_seconds = Histogram(
-            names.REPORT_SECONDS, names.HELP[names.REPORT_SECONDS], registry=self.registry
-        )
+        self._add_vitals()
+
+    def _add_vitals(self) -> None:
+        self.prober_suspect = self._gauge(names.PROBER_SUSPECT)
+        self.leader = self._gauge(names.LEADER)
+        self.reporters = self._gauge(names.REPORTERS)
+        self.pending = self._gauge(names.STATUS_WRITES_PENDING)
+        self.oldest_pending = self._gauge(names.OLDEST_PENDING_WRITE)
+        self.watch_age = self._gauge(names.WATCH_AGE, "kind")
+        self.store_bytes = self._gauge(names.STORE_BYTES)
+        self.report_seconds = self._histogram(names.REPORT_SECONDS, Histogram.DEFAULT_BUCKETS)
+        self.write_seconds = self._histogram(names.STATUS_WRITE_SECONDS, names.WRITE_BUCKETS)
+        self.recompute_seconds = self._histogram(names.RECOMPUTE_SECONDS, names.RECOMPUTE_BUCKETS)
+        self.loop_lag = self._histogram(names.LOOP_LAG, names.LAG_BUCKETS)
 
     def looked_up(self, review: str, result: str) -> None:
         """Counts a look at who somebody is or what they may do."""
         self.lookups.labels(review, result).inc()
 
-    def page(self) -> bytes:
+    async def page(self) -> bytes:
         """The text format."""
-        return generate_latest(self.registry)
+        async with self._one_page:
+            for refresh in self.before_page:
+                refresh()
+            self._gauges.held = (await gathered(self._read()), self.ttft.copy())
+            try:
+                return await asyncio.to_thread(generate_latest, self.registry)
+            finally:
+                self._gauges.held = None
 
     def _counter(self, name: str, *labels: str) -> Counter:
         return Counter(name, names.HELP[name], labels, registry=self.registry)
+
+    def _gauge(self, name: str, *labels: str) -> Gauge:
+        return Gauge(name, names.HELP[name], labels, registry=self.registry)
+
+    def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, names.HELP[name], buckets=buckets, registry=self.registry)

@@ -27,7 +27,7 @@ SETTLE_SECONDS = 1.0
 
 
 class RollCall:
-    """`gone` is told of each object that is not there any more."""
+    """`gone` is told of each object that is not there any more, `heard` of each kind listed."""
 
     def __init__(
         self,
@@ -36,11 +36,13 @@ class RollCall:
         registry: Registry,
         namespaces: Sequence[str | None],
         gone: Callable[[Key], None],
+        heard: Callable[[str], None] = lambda plural: None,
     ) -> None:
         self._kube = kube
         self._registry = registry
         self._namespaces = namespaces
         self._gone = gone
+        self._heard = heard
         self._relisted = asyncio.Event()
 
     def relisted(self) -> None:
@@ -67,5 +69,6 @@ class RollCall:
         for plural in PLURALS:
             known = self._registry.shelf(plural).uids()
             there = await list_uids(self._kube, plural, self._namespaces)
+            self._heard(plural)
             for uid in known - there:
                 self._gone(Key(plural, uid))

@@ -8,10 +8,8 @@ and in the time they take to ask. What a page says comes from elsewhere.
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -38,8 +36,8 @@ class Server:
         *,
         settings: Settings,
         why_not_ready: Callable[[], str | None],
-        metrics_page: Callable[[], bytes],
-        stats_page: Callable[[], dict[str, Any]],
+        metrics_page: Callable[[], Awaitable[bytes]],
+        stats_page: Callable[[], Awaitable[bytes]],
         intake: Handler,
         turned_away: Callable[[], None] = lambda: None,
         max_connections: int = MAX_CONNECTIONS,
@@ -142,13 +140,11 @@ class Server:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(
-            body=self._metrics_page(), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            body=await self._metrics_page(), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
     async def _stats(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=json.dumps(self._stats_page()).encode(), content_type="application/json"
-        )
+        return web.Response(body=await self._stats_page(), content_type="application/json")
 
     async def _outcomes(self, request: web.Request) -> web.StreamResponse:
         reason = self._why_not_ready()

@@ -6,13 +6,16 @@ to 1 here, as there. It reads, and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import msgspec
 
 from nexus_api import LLMBackend
 from nexus_operator.engine import FleetEngine
 from nexus_operator.metrics import Reading
 from nexus_operator.registry import Registry, full_name
+from nexus_operator.slices import gathered
 from nexus_quality.counts import Counts
 from nexus_quality.figures import Figures, Tally
 
@@ -34,10 +37,14 @@ class Stats:
         self._latency = latency
         self._started = clock()
 
-    def page(self) -> dict[str, Any]:
-        """The whole document."""
+    async def page(self) -> bytes:
+        """The whole document, as JSON."""
         now = self._clock()
-        every = list(self._figures(now))
+        every = await gathered(self._figures(now))
+        document = await gathered(self._backend(backend, figures) for backend, figures in every)
+        return msgspec.json.encode(self._summary(now, every) | {"backends": document})
+
+    def _summary(self, now: float, every: Iterable[tuple[LLMBackend, Figures]]) -> dict[str, Any]:
         day = Counts()
         for _, figures in every:
             day.add(figures.whole.day)
@@ -48,7 +55,6 @@ class Stats:
                 "success": day.requests - day.errors,
                 "errors": day.errors,
             },
-            "backends": [self._backend(backend, figures) for backend, figures in every],
         }
 
     def readings(self) -> Iterator[Reading]:

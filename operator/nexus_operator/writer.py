@@ -90,6 +90,7 @@ class Writer:
         self._random = random
         self._time_left = time_left
         self._marked: dict[Key, None] = {}
+        self._since: dict[Key, float] = {}
         self._wake = asyncio.Event()
         self._busy: dict[Key, asyncio.Task[None]] = {}
         self._failures: dict[Key, int] = {}
@@ -97,6 +98,7 @@ class Writer:
 
     def mark(self, key: Key) -> None:
         """Has an object looked at soon; cheap, any number of times."""
+        self._since.setdefault(key, self._clock())
         if key not in self._later:  # a retry is coming, and will send what is wanted by then
             self._marked[key] = None
             self._wake.set()
@@ -105,11 +107,17 @@ class Writer:
         """The object is gone."""
         self._marked.pop(key, None)
         self._failures.pop(key, None)
+        self._since.pop(key, None)
 
     @property
     def idle(self) -> bool:
         """Nothing marked, waiting for a retry, or being sent."""
         return not (self._marked or self._busy or self._later)
+
+    def pending(self) -> tuple[int, float]:
+        """How many objects wait to be looked at or written, and the seconds the oldest has."""
+        oldest = min(self._since.values(), default=self._clock())
+        return len(self._since), max(0.0, self._clock() - oldest)
 
     async def run(self) -> None:
         """Writes until cancelled; what is being sent then is finished first."""
@@ -155,6 +163,7 @@ class Writer:
                 self._retry(key, None)
                 return
             if (plan := self._planner.plan(key)) is None:
+                self._settled(key)
                 return
             try:
                 async with asyncio.timeout(min(left, SEND_SECONDS)):
@@ -170,10 +179,19 @@ class Writer:
                 self._retry(key, None)
                 return
             self._count(key, "written")
+            self._metrics.write_seconds.observe(max(0.0, self._clock() - self._wanted_since(key)))
             self._failures.pop(key, None)
             for note in plan.accepted(stored):
                 body = event(plan.metadata, note, now=self._clock())
                 await post(self._kube, self._metrics, plan.metadata.namespace, body)
+
+    def _wanted_since(self, key: Key) -> float:
+        return self._since.get(key, self._clock())
+
+    def _settled(self, key: Key) -> None:
+        """Nothing is wanted of an object, unless it was marked again meanwhile."""
+        if key not in self._marked:
+            self._since.pop(key, None)
 
     async def _send(self, key: Key, plan: Plan) -> dict[str, Any]:
         metadata = {
@@ -198,6 +216,7 @@ class Writer:
             # The same status would be refused again: wait until another one is wanted.
             self._count(key, "invalid")
             log.error("the API server refuses the status of %s: %s", name, error)
+            self._settled(key)
         else:
             self._count(key, "refused")
             log.warning("status of %s not written: %s", name, explained(key, plan, error))

@@ -124,7 +124,7 @@ async def desk() -> AsyncIterator[Desk]:
         settings=Settings(host="127.0.0.1", port=0),
         why_not_ready=lambda: None,
         metrics_page=metrics.page,
-        stats_page=dict,
+        stats_page=metrics.page,
         intake=intake.handle,
     )
     await server.start()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from nexus_operator import metric_names as names
 from nexus_operator.metrics import Metrics, Reading
@@ -43,8 +47,61 @@ def test_ttft_is_a_histogram_of_observations() -> None:
     assert value(metrics, "nexus_agent_ttft_seconds_count", agent_id="shop/a") is None
 
 
-def test_every_name_has_a_help_text_and_is_on_the_page() -> None:
+async def test_every_name_has_a_help_text_and_is_on_the_page() -> None:
     metrics = Metrics(lambda: READINGS)
-    page = metrics.page().decode()
+    page = (await metrics.page()).decode()
     for name, text in names.HELP.items():
         assert f"# HELP {name} {text}" in page
+
+
+async def test_the_page_is_what_the_parser_of_prometheus_reads() -> None:
+    metrics = Metrics(lambda: READINGS)
+    metrics.ttft.observe("shop/a", 80, 3)
+    metrics.reports.labels("full").inc()
+    metrics.transitions.labels("S1", "Excluded").inc()
+    metrics.status_writes.labels("LLMBackend", "written").inc()
+    metrics.loop_lag.observe(0.002)
+    families = {f.name: f for f in text_string_to_metric_families((await metrics.page()).decode())}
+    assert families["nexus_agent_ttft_seconds"].type == "histogram"
+    for name in names.HELP:
+        family = families[name.removesuffix("_total")]
+        assert family.documentation == names.HELP[name]
+        assert family.type in ("gauge", "counter", "histogram")
+        assert (family.type == "counter") == name.endswith("_total")
+
+
+async def test_what_changes_while_a_page_is_rendered_does_not_disturb_it() -> None:
+    metrics = Metrics(lambda: READINGS)
+    for number in range(300):
+        metrics.ttft.observe(f"shop/{number}", 80, 1)
+    page = asyncio.create_task(metrics.page())
+    number = 300
+    while not page.done():
+        metrics.ttft.observe(f"shop/{number}", 80, 1)
+        number += 1
+        await asyncio.sleep(0)
+    assert b'agent_id="shop/299"' in await page
+    assert value(metrics, "nexus_agent_ttft_seconds_count", agent_id=f"shop/{number - 1}") == 1
+
+
+async def test_figures_of_the_moment_are_read_before_each_page() -> None:
+    metrics, alive = Metrics(lambda: ()), [3]
+    metrics.before_page.append(lambda: metrics.reporters.set(alive[0]))
+    assert b"nexus_operator_reporters 3.0" in await metrics.page()
+    alive[0] = 2
+    assert b"nexus_operator_reporters 2.0" in await metrics.page()
+
+
+async def test_a_reader_that_fails_leaves_the_next_page_whole() -> None:
+    broken = [True]
+
+    def read() -> Iterator[Reading]:
+        yield READINGS[0]
+        if broken[0]:
+            raise LookupError
+
+    metrics = Metrics(read)
+    with pytest.raises(LookupError):
+        await metrics.page()
+    broken[0] = False
+    assert b'agent_id="shop/a"' in await metrics.page()

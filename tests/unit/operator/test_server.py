@@ -20,6 +20,10 @@ async def no_intake(_: web.Request) -> web.Response:
     return web.Response(status=404)
 
 
+async def no_page() -> bytes:
+    return b""
+
+
 class Desk:
     """A server for two connections that waits a moment for their first request."""
 
@@ -28,8 +32,8 @@ class Desk:
         self.server = Server(
             settings=Settings(host="127.0.0.1", port=0),
             why_not_ready=lambda: None,
-            metrics_page=lambda: b"",
-            stats_page=dict,
+            metrics_page=no_page,
+            stats_page=no_page,
             intake=no_intake,
             turned_away=self.count,
             max_connections=2,
