@@ -34,15 +34,18 @@ class KeyFacts:
 
 
 class KeyWatch:
-    """The key of one backend. `serial` tells one key from the next; attempts carry it."""
+    """The key of one backend. `serial` tells one key from the next; attempts carry it.
 
-    __slots__ = ("_began", "changed", "facts", "refused", "serial")
+    `changed`: the operator should hear of it soon. `heeded`: the next success tells something.
+    """
+
+    __slots__ = ("_began", "_untried", "changed", "facts", "heeded", "refused", "serial")
 
     def __init__(self) -> None:
         self.facts = KeyFacts()
         self.serial = 0
         self.refused = 0
-        self.changed = False  # something the operator should hear of soon
+        self.changed = self.heeded = self._untried = False
         self._began = 0.0
 
     @property
@@ -54,8 +57,9 @@ class KeyWatch:
         """Take in what is known now; True if it is another key, or missing or there again."""
         if facts == self.facts:
             return False
-        self.facts = facts
+        lacked, self.facts = self.facts.missing, facts
         self.renew()
+        self.heeded = self._untried = self._untried or bool(lacked)
         return True
 
     def renew(self) -> None:
@@ -63,6 +67,7 @@ class KeyWatch:
         self.serial += 1
         self.changed = True
         self.refused = 0
+        self.heeded = self._untried = bool(self.facts.secret)
 
     def refuse(self, serial: int, began: float) -> None:
         """A request with the key was answered 401 or 403."""
@@ -70,11 +75,13 @@ class KeyWatch:
             return
         self._began = min(self._began, began) if self.refused else began
         self.refused += 1
+        self.heeded, self._untried = True, False
 
     def accept(self, serial: int, began: float) -> None:
         """A request with the key succeeded."""
-        if serial == self.serial and began > self._began:
+        if serial == self.serial and (began > self._began or not self.refused):
             self.refused = 0
+            self.heeded = self._untried = False
 
     def words(self) -> Words:
         """What to say of a rejected key."""
@@ -86,10 +93,11 @@ class KeyWatch:
     def blocked(self, *, shared: bool) -> str:
         """What to report beside the row of refusals; `shared`: the fleet's verdict is Rejected.
 
-        A proxy that has not been refused must say so then, or nothing would ever end it.
+        A proxy that has a key and nothing to complain of must say so, until it uses it and while
+        it may not: or nothing would ever end what others complain of.
         """
         if self.facts.missing:
             return self.facts.missing
         if self.rejected:
             return reasons.CREDENTIALS_REJECTED
-        return UNTRIED if shared else ""
+        return UNTRIED if shared or self._untried else ""

@@ -305,7 +305,7 @@ class Attempt:
         if effect.outcome_class is _SUCCESS:
             slot = subject.series.slot(now, self.generation)
             slot.success(cost_nano_usd)
-            if subject.backend.key.refused:
+            if subject.backend.key.heeded:
                 subject.backend.key.accept(self.key, self.began)
             if self.ttft is not None:
                 slot.ttft(self.ttft * 1000)
