@@ -74,17 +74,14 @@ DEFAULT_POLICY = policy_from_spec(QualityPolicySpec())
 
 
 def resolve(labels: Mapping[str, str], policies: Iterable[QualityPolicy]) -> QualityPolicy | None:
-    """The one enforcing policy in force for a backend with these labels, None for the defaults.
+    """The one policy in force for a backend with these labels, None for the defaults.
 
-    A non-empty selector beats one that selects all, then the older wins, then the name.
+    A non-empty selector beats one that selects all, then the older wins, then the name. An audit
+    gives way to any that enforces; where none does it is in force, and so nothing is excluded.
     """
-    competing = [
-        policy
-        for policy in policies
-        if policy.spec.enforcement is Enforcement.ENFORCE
-        and policy.spec.target_selector.matches(labels)
-    ]
-    return min(competing, key=_precedence, default=None)
+    matching = [p for p in policies if p.spec.target_selector.matches(labels)]
+    enforcing = [p for p in matching if p.spec.enforcement is Enforcement.ENFORCE]
+    return min(enforcing or matching, key=_precedence, default=None)
 
 
 def watching_audits(

@@ -101,7 +101,15 @@ def test_which_policy_is_in_force_does_not_depend_on_their_order() -> None:
     for first in range(len(ranked)):
         for order in itertools.permutations([*ranked[first:], *others]):
             assert resolve(labels, order) is ranked[first]
-    assert resolve(labels, others) is None
+    assert resolve(labels, others[:1]) is None
+
+
+def test_an_audit_is_in_force_where_no_policy_enforces() -> None:
+    audits = [policy("z", labels={"a": "b"}, audit=True), policy("a", audit=True)]
+    assert resolve({"a": "b"}, audits) is audits[0]
+    assert resolve({}, audits) is audits[1]
+    enforcing = policy("enforcing", created="2030-01-01T00:00:00Z")
+    assert resolve({"a": "b"}, [*audits, enforcing]) is enforcing
 
 
 def test_audits_watch_beside_the_one_in_force() -> None:
