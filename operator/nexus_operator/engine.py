@@ -7,13 +7,13 @@ exclusions, all read-only, and the moment from which this process judges.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from nexus_api import SubjectState
+from nexus_quality.docket import Hearing
 from nexus_quality.engine import BackendFacts, Engine
-from nexus_quality.evidence import shares
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
-from nexus_quality.rules import Firing, fire
+from nexus_quality.rules import Firing
 from nexus_quality.stall import Opinion, judge, voices
 from nexus_quality.window import Family
 
@@ -50,7 +50,7 @@ class FleetEngine(Engine):
 
     def opinion(self, uid: str, now: float) -> Opinion:
         """What the fleet says of a backend's key and Secrets."""
-        usual = {part.reporter: part.usual for part in self._shares(self._backends[uid], now)}
+        usual = {part.reporter: part.usual for part in self._hearing(uid, now).whole()}
         since = self._renewed.get(uid, float("-inf"))
         heard = voices(self._ledger.reporters.values(), uid, usual, now=now, since=since)
         return judge(heard, min_reporters=self.policy(uid).min_reporters)
@@ -81,31 +81,16 @@ class FleetEngine(Engine):
         self._ledger = Ledger(now)
 
     def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
-        """The rule that would exclude the backend now if `policy` were in force."""
-        verdict = self.verdict(uid)
-        parts = shares(
-            self._ledger,
-            uid,
-            now=now,
-            generation=verdict.generation,
-            short_window_seconds=policy.short_window_seconds,
-            recent_seconds=0.0,
-        )
-        firing = fire(parts, policy, now)
+        """The rule that would exclude the backend or a model of it now, were `policy` in force."""
+        docket = replace(self._backends[uid], policy=policy)
+        hearing = Hearing(docket, self._ledger, now=now, started=self.started, random=self._random)
+        firing = hearing.firing()
         return firing if firing is not None and firing.quorum else None
 
     def ended(self, now: float) -> list[str]:
-        """The backends whose exclusion is over, but not yet replaced by probation."""
-        return [uid for uid, until in self._ends().items() if until <= now]
+        """The backends with an exclusion that is over, but not yet replaced by probation."""
+        return [uid for uid, until in self.ends().items() if until <= now]
 
     def next_end(self, now: float) -> float | None:
         """When the next exclusion ends."""
-        return min((until for until in self._ends().values() if until > now), default=None)
-
-    def _ends(self) -> dict[str, float]:
-        verdicts = {uid: self.verdict(uid) for uid in self.backends()}
-        return {
-            uid: verdict.until
-            for uid, verdict in verdicts.items()
-            if verdict.state is SubjectState.EXCLUDED and verdict.until is not None
-        }
+        return min((until for until in self.ends().values() if until > now), default=None)

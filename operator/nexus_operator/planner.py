@@ -37,11 +37,11 @@ from nexus_operator.problems import Fatal, outranked
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.status import Knowledge, build_status, keep_what_was_published
 from nexus_operator.writer import Key, Plan
-from nexus_quality.assessment import Assessment, WithinPolicy, within_policy
+from nexus_quality.assessment import Assessment, WithinPolicy, why_out, within_policy
 from nexus_quality.engine import STARTING_SECONDS, Transition
 from nexus_quality.health import judged
 from nexus_quality.stall import Opinion
-from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,10 @@ def transition_notes(transition: Transition, status: LLMBackendStatus) -> list[N
     if transition.before.state is transition.after.state is SubjectState.ACTIVE:
         return []
     message = transition.message
-    if transition.after.state is not SubjectState.ACTIVE:
+    if transition.model:
+        if transition.after.state is SubjectState.EXCLUDED:
+            message = why_out(transition.after)
+    elif transition.after.state is not SubjectState.ACTIVE:
         told = (c.message for c in status.conditions if c.type == reasons.WITHIN_POLICY)
         message = next(told, message)
     return [Note(transition.event, message)]
@@ -123,7 +126,7 @@ class Planner:
         sent = self._sent.get(uid)
         if sent is not None and theirs == sent.after.generation:
             self._accept(uid, sent)
-        ours = self._engine.verdict(uid).generation
+        ours = self._engine.verdicts(uid).generation
         if theirs > ours:
             self._fail(outranked(name=full_name(backend.metadata), theirs=theirs, ours=ours))
 
@@ -168,11 +171,10 @@ class Planner:
             return None
         transition = self._engine.wanted(uid, now)
         assessment = self._engine.assess(uid, now)
-        status = build_status(
-            self._knowledge(backend, transition, assessment, now, figures), now=now
-        )
+        known = self._knowledge(backend, transition, assessment, now, figures)
+        status = build_status(known, now=now)
         if self._starting(backend, assessment, now):
-            status = keep_what_was_published(status, backend.status)
+            status = keep_what_was_published(status, backend.status, verdicts=known.verdicts)
         return Draft(
             status=status,
             transition=transition,
@@ -194,11 +196,11 @@ class Planner:
     ) -> Knowledge:
         uid, before = backend.metadata.uid, backend.status
         policy = self._registry.policy_in_force(backend)
-        verdict, within = self._judgement(uid, transition, assessment)
+        verdicts, within = self._judgement(uid, transition, assessment)
         opinion = self._engine.opinion(uid, now)
         known = Knowledge(
             backend=backend,
-            verdict=verdict,
+            verdicts=verdicts,
             within=within,
             traffic=assessment.traffic,
             findings=self._findings(backend, assessment, now),
@@ -215,7 +217,7 @@ class Planner:
         return replace(
             known,
             quality=found.quality(),
-            model_quality=found.model_quality(),
+            model_quality=found.model_quality(verdicts.models),
             models_omitted=found.models_omitted,
         )
 
@@ -249,14 +251,14 @@ class Planner:
 
     def _judgement(
         self, uid: str, transition: Transition | None, assessment: Assessment
-    ) -> tuple[Verdict, WithinPolicy]:
-        """The verdict to publish: with a transition, the one it leads to."""
+    ) -> tuple[Verdicts, WithinPolicy]:
+        """The verdicts to publish: with a transition, those it leads to."""
         if transition is None:
-            return assessment.verdict, assessment.within_policy
+            return assessment.verdicts, assessment.within_policy
         policy, traffic = self._engine.policy(uid), assessment.traffic
         # A transition begins new windows: no rule can fire on them yet.
-        within = within_policy(transition.after, None, policy, traffic=traffic, starting=True)
-        return transition.after, within
+        after = transition.verdicts
+        return after, within_policy(after, None, policy, traffic=traffic, starting=True)
 
     def _starting(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
         """Whether the proxies known from the status have not all been heard yet."""

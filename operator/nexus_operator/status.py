@@ -31,9 +31,10 @@ from nexus_operator.mending import Mending, of_stall
 from nexus_operator.prober import Findings
 from nexus_quality import words
 from nexus_quality.assessment import WithinPolicy
-from nexus_quality.published import exclusion_of
+from nexus_quality.published import exclusion_of, with_verdicts
 from nexus_quality.stall import Stall
 from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 
 LATENCY_FACTOR = 1.5
 LATENCY_STEP_MS = 20
@@ -58,7 +59,7 @@ class Knowledge:
     """
 
     backend: LLMBackend
-    verdict: Verdict
+    verdicts: Verdicts
     within: WithinPolicy
     traffic: str
     findings: Findings
@@ -68,6 +69,11 @@ class Knowledge:
     quality: Quality | None = None
     model_quality: tuple[ModelQuality, ...] = ()
     models_omitted: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the backend itself."""
+        return self.verdicts.backend
 
 
 def build_status(known: Knowledge, *, now: float) -> LLMBackendStatus:
@@ -80,9 +86,9 @@ def build_status(known: Knowledge, *, now: float) -> LLMBackendStatus:
         observed_generation=generation,
         conditions=conditions(said, before.conditions, generation=generation, now=now),
         state=state,
-        verdict_generation=known.verdict.generation,
+        verdict_generation=known.verdicts.generation,
         quality=known.quality,
-        model_quality=known.model_quality,
+        model_quality=with_verdicts(known.model_quality, known.verdicts.models),
         models_omitted=known.models_omitted or None,
         models=known.findings.models[:512],
         probe_latency_milliseconds=steady(
@@ -126,7 +132,9 @@ def conditions(
     return tuple(made)
 
 
-def keep_what_was_published(status: LLMBackendStatus, before: LLMBackendStatus) -> LLMBackendStatus:
+def keep_what_was_published(
+    status: LLMBackendStatus, before: LLMBackendStatus, *, verdicts: Verdicts
+) -> LLMBackendStatus:
     """The status of a starting operator that has not heard the fleet yet.
 
     Figures only grow, and nothing known becomes unknown, until the proxies have replayed.
@@ -134,7 +142,8 @@ def keep_what_was_published(status: LLMBackendStatus, before: LLMBackendStatus) 
     kept = {c.type: c for c in before.conditions if c.type in _UNHEARD}
     quality, models = status.quality, status.model_quality
     if lower(quality, before.quality):
-        quality, models = before.quality, before.model_quality
+        quality = before.quality
+        models = with_verdicts(before.model_quality, verdicts.models)
     return replace(
         status,
         quality=quality,

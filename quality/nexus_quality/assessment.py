@@ -12,9 +12,11 @@ from nexus_api import reasons
 from nexus_api.backend import SubjectState
 from nexus_api.meta import ConditionStatus
 from nexus_api.quantities import format_time
+from nexus_quality import words
 from nexus_quality.policy import Policy
 from nexus_quality.rules import Firing
 from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +30,24 @@ class WithinPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """The verdict and what to say of it. `traffic`: Active, NoTraffic or ReportsStale."""
+    """The verdicts and what to say of them. `traffic`: Active, NoTraffic or ReportsStale."""
 
-    verdict: Verdict
+    verdicts: Verdicts
     within_policy: WithinPolicy
     traffic: str
     reporters: int
 
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the backend."""
+        return self.verdicts.backend
+
 
 def within_policy(
-    verdict: Verdict, firing: Firing | None, policy: Policy, *, traffic: str, starting: bool
+    verdicts: Verdicts, firing: Firing | None, policy: Policy, *, traffic: str, starting: bool
 ) -> WithinPolicy:
-    """The condition for a verdict and the rule that fires now, if one does."""
+    """The condition for a backend's verdicts and the rule that fires now, if one does."""
+    verdict = verdicts.backend
     if verdict.state is SubjectState.EXCLUDED:
         return _excluded(verdict)
     if verdict.state is SubjectState.PROBATION:
@@ -58,15 +66,26 @@ def within_policy(
         return WithinPolicy(ConditionStatus.TRUE, reasons.FAILING_FOR_SOME, message)
     if traffic != reasons.ACTIVE and not starting:
         return WithinPolicy(ConditionStatus.UNKNOWN, traffic, _SILENCE[traffic])
-    return WithinPolicy(ConditionStatus.TRUE, reasons.WITHIN_THRESHOLDS, "No rule fires")
+    return WithinPolicy(ConditionStatus.TRUE, reasons.WITHIN_THRESHOLDS, _calm(verdicts))
+
+
+def _calm(verdicts: Verdicts) -> str:
+    out = sorted(verdicts.out)
+    if not out:
+        return "No rule fires"
+    noun = "model" if len(out) == 1 else "models"
+    return f"No rule fires for the backend; left out: {noun} {words.listed(out)}"
+
+
+def why_out(verdict: Verdict) -> str:
+    """Why a subject is Excluded and until when, in one line."""
+    end = "" if verdict.until is None else f"; probed again from {format_time(verdict.until)}"
+    return f"{verdict.firing.reason if verdict.firing else 'Excluded'}{end}"
 
 
 def _excluded(verdict: Verdict) -> WithinPolicy:
-    firing = verdict.firing
-    end = "" if verdict.until is None else f"; probed again from {format_time(verdict.until)}"
-    if firing is None:
-        return WithinPolicy(ConditionStatus.FALSE, reasons.EXCLUDED, f"Excluded{end}")
-    return WithinPolicy(ConditionStatus.FALSE, firing.rule.value, f"{firing.reason}{end}")
+    reason = verdict.firing.rule.value if verdict.firing else reasons.EXCLUDED
+    return WithinPolicy(ConditionStatus.FALSE, reason, why_out(verdict))
 
 
 _SILENCE = {

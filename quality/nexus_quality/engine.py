@@ -2,7 +2,8 @@
 
 Promises the contract's shared verdict for every backend: the same reports in any order give the
 same counters, and a verdict moves only by a row of `verdict.TRANSITIONS` and only once its write
-was accepted (S18). It does no I/O; the operator and the standalone mode drive it.
+was accepted (S18). It does no I/O; the operator and the standalone mode drive it. What a backend
+wants is worked out in `docket`.
 """
 
 from __future__ import annotations
@@ -11,46 +12,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nexus_api import reasons
-from nexus_api.backend import LLMBackendStatus, SubjectState
-from nexus_api.pace import paced
+from nexus_api.backend import LLMBackendStatus
 from nexus_quality.assessment import Assessment, within_policy
-from nexus_quality.evidence import ALIVE_SECONDS, Share, Sums, shares
+from nexus_quality.docket import (
+    EVENTS,
+    MESSAGES,
+    STARTING_SECONDS,
+    BackendFacts,
+    Docket,
+    Hearing,
+    Transition,
+)
+from nexus_quality.evidence import ALIVE_SECONDS, Sums
 from nexus_quality.figures import Figures, figures
 from nexus_quality.ledger import Growth, Ledger
 from nexus_quality.policy import Policy
-from nexus_quality.published import verdict_from_status
+from nexus_quality.published import verdicts_from_status
 from nexus_quality.report import Answer, Report
-from nexus_quality.rules import Firing, fire
 from nexus_quality.sketch import value_of
-from nexus_quality.verdict import LATE_SECONDS, Facts, Probes, Verdict, step
+from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 from nexus_quality.window import Family
 
-STARTING_SECONDS = paced(60.0)
+__all__ = [
+    "EVENTS",
+    "MESSAGES",
+    "STARTING_SECONDS",
+    "BackendFacts",
+    "Engine",
+    "Merged",
+    "Observation",
+    "Transition",
+]
+
 SUSPECT_ROW = 3
 SUSPECT_ERRORS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendFacts:
-    """What the engine knows of a backend's spec; `fingerprint` changes with what makes it new."""
-
-    uid: str
-    namespace: str
-    name: str
-    fingerprint: str
-    models: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
-    """A change of state that wants a write. `event`: the reason of its Event."""
-
-    uid: str
-    row: str
-    before: Verdict
-    after: Verdict
-    event: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +67,6 @@ class Observation:
     count: int
 
 
-@dataclass(slots=True)
-class _Backend:
-    facts: BackendFacts
-    policy: Policy
-    verdict: Verdict
-    respecified: bool = False
-    edited: bool = False
-    expected: int = 0
-
-
 class Engine:
     """All backends of one operator, or of one standalone proxy. `now`: epoch seconds."""
 
@@ -88,25 +74,28 @@ class Engine:
         self.epoch, self.started = epoch, started
         self._random = random
         self._ledger = Ledger(started)
-        self._backends: dict[str, _Backend] = {}
+        self._backends: dict[str, Docket] = {}
         self._observations: list[Observation] = []
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
         """A backend appeared, or its spec or policy changed (S15, S16)."""
         known = self._backends.get(facts.uid)
         if known is None:
-            self._backends[facts.uid] = _Backend(facts, policy, Verdict(calm_since=now))
+            clean = Verdicts(backend=Verdict(calm_since=now))
+            self._backends[facts.uid] = Docket(facts, policy, clean)
             return
         known.respecified |= known.facts.fingerprint != facts.fingerprint
         known.edited |= known.policy != policy
         known.facts, known.policy = facts, policy
+        if facts.models is not None:
+            known.verdicts = known.verdicts.only(frozenset(facts.models))
 
     def restore(self, uid: str, status: LLMBackendStatus, now: float) -> None:
-        """Take a verdict over from a status, at the start; the backend must be known."""
-        backend = self._backends[uid]
-        backend.verdict = verdict_from_status(status, now)
-        backend.edited = True
-        backend.expected = (status.quality.reporters or 0) if status.quality else 0
+        """Take the verdicts over from a status, at the start; the backend must be known."""
+        docket = self._backends[uid]
+        docket.verdicts = verdicts_from_status(status, now)
+        docket.edited = True
+        docket.expected = (status.quality.reporters or 0) if status.quality else 0
 
     def remove(self, uid: str) -> None:
         """A backend was deleted: its history goes with its UID."""
@@ -118,8 +107,12 @@ class Engine:
         return list(self._backends)
 
     def verdict(self, uid: str) -> Verdict:
-        """The verdict as last accepted."""
-        return self._backends[uid].verdict
+        """The verdict on a backend as last accepted."""
+        return self._backends[uid].verdicts.backend
+
+    def verdicts(self, uid: str) -> Verdicts:
+        """The verdicts on a backend and its models as last accepted."""
+        return self._backends[uid].verdicts
 
     def policy(self, uid: str) -> Policy:
         """The policy in force."""
@@ -134,44 +127,38 @@ class Engine:
         return Merged(taken.touched, answer)
 
     def wanted(self, uid: str, now: float) -> Transition | None:
-        """The change of state a backend wants now; changes without one are made at once."""
-        backend = self._backends[uid]
-        parts = self._shares(backend, now)
-        firing = self._firing(backend, parts, now)
-        for _ in range(4):
-            facts = self._facts(backend, parts, firing, now)
-            taken = step(backend.verdict, facts)
-            if taken is None:
-                backend.edited = False
-                return None
-            if taken.moves:
-                return _transition(uid, taken.row, backend.verdict, taken.verdict)
-            backend.verdict = taken.verdict
-        return None
+        """The change of state a backend or one of its models wants now; changes without one are
+        made at once.
+        """
+        return self._hearing(uid, now).wanted()
 
     def accept(self, transition: Transition, now: float) -> None:
         """The write of a transition was accepted: from here on it holds."""
-        backend = self._backends.get(transition.uid)
-        if backend is None:
+        docket = self._backends.get(transition.uid)
+        if docket is None:
             return
-        backend.verdict = transition.after
+        verdicts = transition.verdicts
+        if transition.model:
+            # What became of other subjects while the write was under way stays.
+            verdicts = docket.verdicts.taken(transition.model, transition.after)
+        docket.verdicts = verdicts
         # Edits that came while the write was under way are still to be judged.
         if transition.row == "S15":
-            backend.respecified = False
+            docket.respecified = False
 
     def assess(self, uid: str, now: float) -> Assessment:
-        """The verdict and what to say of it."""
-        backend = self._backends[uid]
-        parts = self._shares(backend, now)
-        traffic = self._traffic(uid, parts, now)
+        """The verdicts and what to say of them."""
+        docket, hearing = self._backends[uid], self._hearing(uid, now)
+        reporters = len(hearing.whole())
+        traffic = self._traffic(uid, now, used=reporters > 0)
         within = within_policy(
-            backend.verdict,
-            self._firing(backend, parts, now),
-            backend.policy,
+            docket.verdicts,
+            hearing.firing(),
+            docket.policy,
             traffic=traffic,
             starting=now - self.started < STARTING_SECONDS,
         )
-        return Assessment(backend.verdict, within, traffic, len(parts))
+        return Assessment(docket.verdicts, within, traffic, reporters)
 
     def figures(self, uid: str, now: float) -> Figures:
         """The figures to publish, of all generations."""
@@ -181,14 +168,17 @@ class Engine:
         """Let go of what left the windows; to be called now and then."""
         self._ledger.expire(now)
 
+    def ends(self) -> dict[str, float]:
+        """The earliest `until` of each backend that is Excluded or has a model that is."""
+        found = {}
+        for uid, docket in self._backends.items():
+            if (end := docket.verdicts.end()) is not None:
+                found[uid] = end
+        return found
+
     def deadline(self) -> float | None:
-        """The earliest `until` of an excluded backend."""
-        ends = [
-            b.verdict.until
-            for b in self._backends.values()
-            if b.verdict.state is SubjectState.EXCLUDED and b.verdict.until is not None
-        ]
-        return min(ends, default=None)
+        """The earliest `until` of all."""
+        return min(self.ends().values(), default=None)
 
     def drain_observations(self) -> list[Observation]:
         """The live TTFT samples since the last call; replayed ones are never among them."""
@@ -203,114 +193,28 @@ class Engine:
                     for index, n in grown.counts.ttft_bins.items()
                 )
 
-    def _shares(self, backend: _Backend, now: float) -> tuple[Share, ...]:
-        verdict, policy = backend.verdict, backend.policy
-        since = now if verdict.until is None else verdict.until
-        return shares(
-            self._ledger,
-            backend.facts.uid,
-            now=now,
-            generation=verdict.generation,
-            short_window_seconds=policy.short_window_seconds,
-            recent_seconds=max(0.0, now - since),
-        )
-
-    def _firing(self, backend: _Backend, parts: tuple[Share, ...], now: float) -> Firing | None:
-        verdict, policy = backend.verdict, backend.policy
-        if policy.recovery_enabled or verdict.state is not SubjectState.EXCLUDED:
-            return fire(parts, policy, now)
-        # S9 asks the windows as they are: of every generation, of silent reporters as well.
-        everything = shares(
-            self._ledger,
-            backend.facts.uid,
-            now=now,
-            generation=0,
-            short_window_seconds=policy.short_window_seconds,
-            recent_seconds=0.0,
-            silent=True,
-        )
-        return fire(everything, policy, now)
-
-    def _facts(
-        self, backend: _Backend, parts: tuple[Share, ...], firing: Firing | None, now: float
-    ) -> Facts:
-        verdict, policy = backend.verdict, backend.policy
-        until = verdict.until
-        heard = sum(part.complete for part in parts)
-        young = now - self.started < STARTING_SECONDS
-        unheard = young and heard < backend.expected
-        eligible = _eligible(parts)
-        return Facts(
-            now=now,
-            policy=policy,
-            next_generation=verdict.generation + 1,
-            firing=firing,
-            young=young,
-            unheard=unheard,
-            starting=unheard and len(parts) < policy.min_reporters,
-            probes=_probes(parts),
-            eligible_rate=sum(eligible.values()),
-            eligible_reporters=tuple(name for name, rate in eligible.items() if rate > 0.0),
-            recent_successes=sum(p.recent_requests - p.recent_errors for p in parts),
-            late=until is not None and (now - until > LATE_SECONDS or self.started > until),
-            respecified=backend.respecified,
-            policy_edited=backend.edited,
-            random=self._random,
+    def _hearing(self, uid: str, now: float) -> Hearing:
+        return Hearing(
+            self._backends[uid], self._ledger, now=now, started=self.started, random=self._random
         )
 
     def _suspect(self, uid: str, now: float) -> bool:
-        sums = Sums.of(self._shares(self._backends[uid], now))
-        if sums.row >= SUSPECT_ROW:
-            return True
-        return sums.short_errors >= SUSPECT_ERRORS and 4 * sums.short_errors >= sums.short_requests
+        evidence = self._hearing(uid, now).evidence
+        whole = evidence.whole()
+        unreached = tuple(share.unreached() for share in whole)
+        subjects = [whole, unreached, *(evidence.model(m) for m in evidence.models)]
+        return any(_suspicious(Sums.of(shares)) for shares in subjects)
 
-    def _traffic(self, uid: str, parts: tuple[Share, ...], now: float) -> str:
-        if parts:
+    def _traffic(self, uid: str, now: float, *, used: bool) -> str:
+        if used:
             return reasons.ACTIVE
-        users = [r for r in self._ledger.reporters.values() if not r.gone and r.of(uid)]
+        users = [r for r in self._ledger.users(uid).values() if not r.gone]
         if users and all(now - user.heard > ALIVE_SECONDS for user in users):
             return reasons.REPORTS_STALE
         return reasons.NO_TRAFFIC
 
 
-def _eligible(parts: tuple[Share, ...]) -> dict[str, float]:
-    """Eligible requests a second per reporter; a claim beyond all others is cut to the next."""
-    rates = sorted((p.eligible for p in parts), reverse=True)
-    most = rates[1] if len(rates) > 1 and rates[1] > 0.0 else rates[0] if rates else 0.0
-    return {p.reporter: min(p.eligible, most) for p in parts}
-
-
-def _probes(parts: tuple[Share, ...]) -> Probes:
-    return Probes(
-        unanswered=sum(p.probing for p in parts),
-        successes=sum(p.probe_successes for p in parts),
-        failures=sum(p.probe_failures for p in parts),
-        failed_by=tuple(p.reporter for p in parts if p.probe_failures),
-    )
-
-
-EVENTS = {
-    "S1": reasons.EVENT_EXCLUDED,
-    "S7": reasons.EVENT_PROBATION,
-    "S8": reasons.EVENT_RECOVERED,
-    "S9": reasons.EVENT_RECOVERED,
-    "S11": reasons.EVENT_RECOVERED,
-    "S12": reasons.EVENT_EXCLUDED,
-    "S15": reasons.EVENT_RELEASED,
-    "S16": reasons.EVENT_RELEASED,
-}
-MESSAGES = {
-    "S7": "The exclusion ended; probing requests decide",
-    "S8": "It served well while the operator was away",
-    "S9": "No rule fires any more",
-    "S11": "The probing requests succeeded; traffic comes back by slow start",
-    "S15": "The spec changed: judged as a new backend",
-    "S16": "The policy was edited: its evidence no longer excludes",
-}
-
-
-def _transition(uid: str, row: str, before: Verdict, after: Verdict) -> Transition:
-    message = MESSAGES.get(row) or (after.firing.reason if after.firing else "")
-    return Transition(
-        uid=uid, row=row, before=before, after=after, event=EVENTS[row], message=message
-    )
+def _suspicious(sums: Sums) -> bool:
+    if sums.row >= SUSPECT_ROW:
+        return True
+    return sums.short_errors >= SUSPECT_ERRORS and 4 * sums.short_errors >= sums.short_requests

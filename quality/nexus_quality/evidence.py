@@ -1,13 +1,15 @@
-"""The evidence about one backend: per reporter, what counts for its decision.
+"""The evidence about one backend: per reporter and model, what counts for a decision.
 
-Promises that only outcomes tagged at or after the subject's last transition are in it, and that
-sums over any part of the fleet are exact. It holds numbers; `rules` draws the conclusion.
+Promises shares for three subjects, each an exact sum: the whole backend, the backend without some
+models, one model. Only outcomes tagged at or after the last transition are in them, the backend's
+or that of their model, whichever is later. It holds numbers; `rules` draws the conclusion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from nexus_api.pace import paced
 from nexus_quality.ledger import Incarnation, Ledger, Reporter, Series
@@ -18,16 +20,21 @@ ALIVE_SECONDS = paced(90.0)
 PULSE_SECONDS = 5.0
 RATE_SECONDS = 600.0
 ELIGIBLE_SECONDS = 20.0
+BACKEND = ""
 _TEN = int(Family.TEN_SECONDS)
+_NOBODY: frozenset[str] = frozenset()
+
+Rows = tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """One reporter's part. `usual` is its attempts a second, of any generation.
 
-    `row` failures in a row, the first of which began at `row_began` (operator's clock). `probing`:
-    its probes under way. `recent_…`: counted since a moment that the caller chose. `complete`: it
-    has sent all it has at least once.
+    `rows`: failures in a row, (begin of the first on the operator's clock, number), one for each
+    model that has some; `unreached_rows` and `unreached_open` are of the connect-class alone.
+    `open`: its breakers keep all of the subject away. `probing`: its probes under way. `recent_…`:
+    counted since a moment that the caller chose. `complete`: it has sent all it has at least once.
     """
 
     reporter: str
@@ -37,10 +44,12 @@ class Share:
     connect_errors: int = 0
     short_requests: int = 0
     short_errors: int = 0
+    short_connect_errors: int = 0
     in_flight: int = 0
     usual: float = 0.0
-    row: int = 0
-    row_began: float = 0.0
+    rows: Rows = ()
+    unreached_rows: Rows = ()
+    unreached_open: bool = False
     open: bool = False
     eligible: float = 0.0
     probing: int = 0
@@ -49,71 +58,133 @@ class Share:
     recent_requests: int = 0
     recent_errors: int = 0
 
+    @property
+    def row(self) -> int:
+        """The failures in a row, of all its models."""
+        return sum(length for _, length in self.rows)
+
+    def unreached(self) -> Share:
+        """The same with connect-class failures as the only ones."""
+        return replace(
+            self,
+            errors=self.connect_errors,
+            short_errors=self.short_connect_errors,
+            rows=self.unreached_rows,
+            open=self.unreached_open,
+        )
+
+
+class Span(NamedTuple):
+    """What of a subject counts: outcomes tagged at or after `generation`; `recent_seconds` back
+    are recent, 0: none.
+    """
+
+    generation: int = 0
+    recent_seconds: float = 0.0
+
+
+_ALL = Span()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What to look at: outcomes tagged at or after `generation`, seen at `now`.
+    """What to look at, at `now`: `span` for the backend, `models` for those with one of their own.
 
-    `short_window_seconds` 0: no short window. `recent_seconds` 0: nothing is recent.
+    `short_window_seconds` 0: no short window. `silent`: reporters not heard from any more as well.
     """
 
     now: float
-    generation: int
     short_window_seconds: int
-    recent_seconds: float
+    span: Span = _ALL
+    models: Mapping[str, Span] = field(default_factory=dict)
+    silent: bool = False
+
+    def of(self, model: str) -> Span:
+        """The span of a model, or of the backend itself."""
+        return self.models.get(model, self.span)
 
 
-def shares(
-    ledger: Ledger,
-    uid: str,
-    *,
-    now: float,
-    generation: int,
-    short_window_seconds: int,
-    recent_seconds: float,
-    silent: bool = False,
-) -> tuple[Share, ...]:
-    """R: the reporters heard from in the last 90 s that used the backend in the last hour.
-
-    `silent`: those not heard from any more as well.
+class Evidence:
+    """What the reporters in R say of one backend: those heard from in the last 90 s that used the
+    subject in the last hour.
     """
-    view = View(
-        now=now,
-        generation=generation,
-        short_window_seconds=short_window_seconds,
-        recent_seconds=recent_seconds,
-    )
-    moment, since = int(now // _TEN), int((now - recent_seconds) // _TEN)
-    fresh = (moment, True, generation, short_window_seconds, since)
-    stale = (moment, False, generation, short_window_seconds, since)
-    found = []
-    for reporter in ledger.reporters.values():
-        age = now - reporter.heard
-        if silent or age <= ALIVE_SECONDS:
-            key = fresh if age <= PULSE_SECONDS else stale
-            share = _share_of(reporter, uid, view, key)
-            if share is not None:
-                found.append(share)
-    return tuple(found)
 
+    __slots__ = ("_key", "_ledger", "_reporters", "_uid", "_used", "_view")
 
-def _share_of(
-    reporter: Reporter, uid: str, view: View, key: tuple[int, bool, int, int, int]
-) -> Share | None:
-    """The reporter's share, None if it did not use the backend; worked out anew when the reporter
-    has said something or a bucket's time has passed.
-    """
-    derived = reporter.derived.get(uid)
-    if derived is None:
-        derived = reporter.derived[uid] = {}
-    elif key in derived:
-        known: Share | None = derived[key]
-        return known
-    if any(old[0] != key[0] for old in derived):
-        derived.clear()
-    used = {model: one for model, one in reporter.of(uid).items() if _used(one)}
-    share = derived[key] = _share(reporter, uid, used, view) if used else None
-    return share
+    def __init__(self, ledger: Ledger, uid: str, view: View) -> None:
+        self._ledger, self._uid, self._view = ledger, uid, view
+        spans = (view.span, *sorted(view.models.items()))
+        # What is worked out of a reporter is kept until it speaks or a bucket's time has passed.
+        self._key = (int(view.now // _TEN), view.short_window_seconds, spans)
+        self._reporters = [
+            reporter
+            for reporter in ledger.users(uid).values()
+            if view.silent or self._age(reporter) <= ALIVE_SECONDS
+        ]
+        self._used: frozenset[str] | None = None
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models used in the last hour."""
+        if self._used is None:
+            self._used = _NOBODY.union(*map(self._models, self._reporters))
+        return self._used
+
+    def whole(self, without: frozenset[str] = _NOBODY) -> tuple[Share, ...]:
+        """The backend's shares, some models left out."""
+        found = (self._shared(reporter, without) for reporter in self._reporters)
+        return tuple(share for share in found if share is not None)
+
+    def model(self, model: str) -> tuple[Share, ...]:
+        """One model's shares."""
+        found = (self._part(reporter, model) for reporter in self._reporters)
+        return tuple(share for share in found if share is not None)
+
+    def _age(self, reporter: Reporter) -> float:
+        return self._view.now - reporter.heard
+
+    def _derived(self, reporter: Reporter) -> dict[tuple[object, ...], object]:
+        derived = reporter.derived.setdefault(self._uid, {})
+        if derived and next(iter(derived))[0] != self._key[0]:
+            derived.clear()
+        return derived
+
+    def _models(self, reporter: Reporter) -> frozenset[str]:
+        derived, key = self._derived(reporter), (self._key[0], "models")
+        found = derived.get(key)
+        if found is None:
+            series = reporter.of(self._uid)
+            found = derived[key] = frozenset(m for m, one in series.items() if _used(one))
+        assert isinstance(found, frozenset)
+        return found
+
+    def _shared(self, reporter: Reporter, without: frozenset[str]) -> Share | None:
+        fresh = self._age(reporter) <= PULSE_SECONDS
+        derived, key = self._derived(reporter), (*self._key, fresh, without)
+        if key not in derived:
+            parts = {
+                model: part
+                for model in self._models(reporter) - without
+                if (part := self._part(reporter, model)) is not None
+            }
+            own = _stand(reporter, self._uid, BACKEND, self._view)
+            derived[key] = _together(parts, own, whole=not without) if parts else None
+        found = derived[key]
+        assert found is None or isinstance(found, Share)
+        return found
+
+    def _part(self, reporter: Reporter, model: str) -> Share | None:
+        if model not in self._models(reporter):
+            return None
+        fresh = self._age(reporter) <= PULSE_SECONDS
+        derived, key = self._derived(reporter), (*self._key, fresh, model)
+        found = derived.get(key)
+        if found is None:
+            series = reporter.of(self._uid)[model]
+            stand = _stand(reporter, self._uid, model, self._view)
+            found = derived[key] = _part(reporter, model, series, stand, self._view)
+        assert isinstance(found, Share)
+        return found
 
 
 def _used(series: Series) -> bool:
@@ -123,40 +194,69 @@ def _used(series: Series) -> bool:
     )
 
 
-def _share(reporter: Reporter, uid: str, used: Mapping[str, Series], view: View) -> Share:
-    now, generation = view.now, view.generation
-    tens = [one.windows[Family.TEN_SECONDS] for one in used.values()]
-    hour = [part for one in used.values() for part in one.windows[Family.MINUTE].parts(generation)]
-    short = [p for w in tens for p in w.last_parts(view.short_window_seconds, now, generation)]
-    recent = [p for w in tens for p in w.last_parts(view.recent_seconds, now, generation)]
-    eligible = sum(p.eligible for w in tens for p in w.last_parts(ELIGIBLE_SECONDS, now))
-    usual = sum(part.requests for window in tens for part in window.parts())
-    stand = _stand(reporter, uid, used, view)
+def _part(reporter: Reporter, model: str, series: Series, stand: _Stand, view: View) -> Share:
+    """What one reporter says of one model."""
+    now, (generation, recent_seconds) = view.now, view.of(model)
+    ten = series.windows[Family.TEN_SECONDS]
+    hour = list(series.windows[Family.MINUTE].parts(generation))
+    short = list(ten.last_parts(view.short_window_seconds, now, generation))
+    recent = list(ten.last_parts(recent_seconds, now, generation))
+    short = short if view.short_window_seconds else []
+    recent = recent if recent_seconds else []
     return Share(
         reporter=reporter.name,
         complete=reporter.complete,
         requests=sum(c.requests for c in hour),
         errors=sum(c.errors for c in hour),
         connect_errors=sum(c.connect_errors for c in hour),
-        short_requests=sum(c.requests for c in short) if view.short_window_seconds else 0,
-        short_errors=sum(c.errors for c in short) if view.short_window_seconds else 0,
+        short_requests=sum(c.requests for c in short),
+        short_errors=sum(c.errors for c in short),
+        short_connect_errors=sum(c.connect_errors for c in short),
         in_flight=stand.in_flight,
-        usual=usual / max(window.covered(now) for window in tens),
-        row=stand.row,
-        row_began=stand.row_began,
+        usual=sum(c.requests for c in ten.parts()) / ten.covered(now),
+        rows=stand.rows(),
         open=stand.open,
-        eligible=eligible / ELIGIBLE_SECONDS,
+        eligible=sum(c.eligible for c in ten.last_parts(ELIGIBLE_SECONDS, now)) / ELIGIBLE_SECONDS,
         probing=stand.probing,
         probe_successes=sum(c.probe_successes for c in hour),
         probe_failures=sum(c.probe_failures for c in hour),
-        recent_requests=sum(c.requests for c in recent) if view.recent_seconds else 0,
-        recent_errors=sum(c.errors for c in recent) if view.recent_seconds else 0,
+        recent_requests=sum(c.requests for c in recent),
+        recent_errors=sum(c.errors for c in recent),
+    )
+
+
+def _together(parts: Mapping[str, Share], own: _Stand, *, whole: bool) -> Share:
+    """A reporter's parts as one; `own`: how it stands with the backend as a whole."""
+    shares = list(parts.values())
+    in_flight = sum(p.in_flight for p in shares)
+    return Share(
+        reporter=shares[0].reporter,
+        complete=shares[0].complete,
+        requests=sum(p.requests for p in shares),
+        errors=sum(p.errors for p in shares),
+        connect_errors=sum(p.connect_errors for p in shares),
+        short_requests=sum(p.short_requests for p in shares),
+        short_errors=sum(p.short_errors for p in shares),
+        short_connect_errors=sum(p.short_connect_errors for p in shares),
+        in_flight=max(in_flight, own.in_flight) if whole else in_flight,
+        usual=sum(p.usual for p in shares),
+        rows=tuple(row for p in shares for row in p.rows),
+        unreached_rows=own.rows(),
+        unreached_open=own.open,
+        # Kept from the backend as a whole, or from every model of it that is in use.
+        open=own.open or all(p.open for p in shares),
+        eligible=sum(p.eligible for p in shares),
+        probing=own.probing,
+        probe_successes=sum(p.probe_successes for p in shares),
+        probe_failures=sum(p.probe_failures for p in shares),
+        recent_requests=sum(p.recent_requests for p in shares),
+        recent_errors=sum(p.recent_errors for p in shares),
     )
 
 
 @dataclass(slots=True)
 class _Stand:
-    """How a backend stands with a reporter at this moment, over its living incarnations."""
+    """How a subject stands with a reporter at this moment, over its living incarnations."""
 
     in_flight: int = 0
     row: int = 0
@@ -164,39 +264,32 @@ class _Stand:
     open: bool = False
     probing: int = 0
 
+    def rows(self) -> Rows:
+        return ((self.row_began, self.row),) if self.row else ()
 
-def _stand(reporter: Reporter, uid: str, used: Mapping[str, Series], view: View) -> _Stand:
+
+def _stand(reporter: Reporter, uid: str, model: str, view: View) -> _Stand:
     stand = _Stand()
-    for life in reporter.incarnations.values():
-        if uid in life.pulses and view.now - life.heard <= ALIVE_SECONDS:
-            pulses = {
-                model: pulse
-                for model, pulse in life.pulses[uid].items()
-                if pulse.generation >= view.generation
-            }
-            if pulses:
-                _take(stand, life, pulses, used, view.now)
+    for life, pulse in _pulses(reporter, uid, model, view):
+        if pulse.row:
+            began = min(view.now, life.offset + pulse.row_began_ms / 1000)
+            stand.row += pulse.row
+            stand.row_began = min(stand.row_began, began)
+        if view.now - life.heard <= PULSE_SECONDS:
+            stand.in_flight += pulse.in_flight
+        stand.probing += pulse.probing
+        stand.open |= pulse.open
     return stand
 
 
-def _take(
-    stand: _Stand,
-    life: Incarnation,
-    pulses: Mapping[str, Pulse],
-    used: Mapping[str, Series],
-    now: float,
-) -> None:
-    longest = max(pulses.values(), key=lambda pulse: pulse.row)
-    if longest.row:
-        stand.row += longest.row
-        began = min(now, life.offset + longest.row_began_ms / 1000)
-        stand.row_began = min(stand.row_began, began)
-    if now - life.heard <= PULSE_SECONDS:
-        stand.in_flight += max(pulse.in_flight for pulse in pulses.values())
-    stand.probing += any(pulse.probing for pulse in pulses.values())
-    # Kept from the backend as a whole, or from every model of it that is in use.
-    tripped = {model for model, pulse in pulses.items() if pulse.open}
-    stand.open |= "" in tripped or (bool(tripped) and tripped >= used.keys())
+def _pulses(
+    reporter: Reporter, uid: str, model: str, view: View
+) -> Iterator[tuple[Incarnation, Pulse]]:
+    for life in reporter.incarnations.values():
+        pulse = life.pulses.get(uid, {}).get(model)
+        alive = view.now - life.heard <= ALIVE_SECONDS
+        if alive and pulse is not None and pulse.generation >= view.of(model).generation:
+            yield life, pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +303,7 @@ class Sums:
     in_flight: int
     usual: float
     open_usual: float
-    rows: tuple[tuple[float, int], ...]
+    rows: Rows
 
     @classmethod
     def of(cls, parts: Sequence[Share]) -> Sums:
@@ -223,7 +316,7 @@ class Sums:
             in_flight=sum(p.in_flight for p in parts),
             usual=sum(p.usual for p in parts),
             open_usual=sum(p.usual for p in parts if p.open),
-            rows=tuple(sorted(((p.row_began, p.row) for p in parts if p.row), reverse=True)),
+            rows=tuple(sorted((row for p in parts for row in p.rows), reverse=True)),
         )
 
     @property

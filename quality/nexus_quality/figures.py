@@ -6,7 +6,7 @@ are absent. It decides nothing; verdicts are computed from counts elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from nexus_api.backend import ModelQuality, Quality, SubjectState
@@ -71,9 +71,13 @@ class Figures:
             return None
         return Quality(**self.whole.fields(self.now, self.reporters))  # type: ignore[arg-type]
 
-    def model_quality(self) -> tuple[ModelQuality, ...]:
-        """For `status.modelQuality`: the models of most requests, at most 32."""
-        ranked = sorted(self._known(), key=lambda m: (-self.models[m].hour.requests, m))
+    def model_quality(self, first: Collection[str] = ()) -> tuple[ModelQuality, ...]:
+        """For `status.modelQuality`: those in `first`, then the models of most requests; at most
+        32. Their verdicts are `published`'s to add.
+        """
+        ranked = sorted(
+            self._known(), key=lambda m: (m not in first, -self.models[m].hour.requests, m)
+        )
         return tuple(
             ModelQuality(
                 name=model,

@@ -1,18 +1,30 @@
-"""A verdict as a status carries it: what is published, and what a starting operator reads back.
+"""Verdicts as a status carries them: what is published, and what a starting operator reads back.
 
 Promises that reading what was published gives back state, generation, count, times and evidence;
-the runs and rates that a status does not carry begin anew. It writes no status.
+the runs and rates that a status does not carry begin anew, and every subject's last transition is
+taken to be the latest of all. It writes no status.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nexus_api.backend import Exclusion, ExclusionRule, LLMBackendStatus, SubjectState
+from msgspec import structs
+
+from nexus_api.backend import (
+    Exclusion,
+    ExclusionRule,
+    LLMBackendStatus,
+    ModelQuality,
+    SubjectState,
+)
 from nexus_api.quantities import format_percent, format_time, parse_percent, parse_time
+from nexus_quality.figures import MAX_MODELS
 from nexus_quality.rules import Firing
-from nexus_quality.shared import shared_from_status
+from nexus_quality.shared import SharedVerdict, shared_from_status
 from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 
 TEXT_LIMIT = 1024
 
@@ -38,10 +50,45 @@ def exclusion_of(verdict: Verdict) -> Exclusion | None:
     return None if exclusion == Exclusion() else exclusion
 
 
-def verdict_from_status(status: LLMBackendStatus, now: float) -> Verdict:
-    """The verdict that a status published; what it does not carry is as after a start."""
+def verdicts_from_status(status: LLMBackendStatus, now: float) -> Verdicts:
+    """The verdicts that a status published; what it does not carry is as after a start."""
     shared = shared_from_status(status, server_time=now, now=now, max_exclusion_seconds=2**31)
-    exclusion = status.exclusion
+    entries = {model.name: model.exclusion for model in status.model_quality}
+    return Verdicts(
+        generation=shared.generation,
+        backend=_verdict(shared, status.exclusion, now),
+        models={m: _verdict(one, entries[m], now) for m, one in shared.models.items()},
+    )
+
+
+def with_verdicts(
+    known: Sequence[ModelQuality], models: Mapping[str, Verdict]
+) -> tuple[ModelQuality, ...]:
+    """For `status.modelQuality`: the figures of models with their verdicts, at most 32.
+
+    Those not Active come first, then those with a record, then as they came.
+    """
+    found = {model.name: model for model in known}
+    for name in models:
+        found.setdefault(name, ModelQuality(name=name, state=SubjectState.ACTIVE))
+    told = [_with_verdict(model, models.get(model.name, _CLEAN)) for model in found.values()]
+    told = [model for model in told if model != _said_nothing(model.name)]
+    told.sort(key=lambda model: (model.state is SubjectState.ACTIVE, model.exclusion is None))
+    return tuple(told[:MAX_MODELS])
+
+
+def _with_verdict(model: ModelQuality, verdict: Verdict) -> ModelQuality:
+    return structs.replace(model, state=verdict.state, exclusion=exclusion_of(verdict))
+
+
+def _said_nothing(name: str) -> ModelQuality:
+    return ModelQuality(name=name, state=SubjectState.ACTIVE)
+
+
+_CLEAN = Verdict()
+
+
+def _verdict(shared: SharedVerdict, exclusion: Exclusion | None, now: float) -> Verdict:
     verdict = Verdict(state=shared.state, generation=shared.generation, calm_since=now)
     if exclusion is None:
         return verdict

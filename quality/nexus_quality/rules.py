@@ -1,7 +1,9 @@
-"""The rules that exclude a backend, and the quorum they need.
+"""The rules that exclude a backend or one of its models, and the quorum they need.
 
 Promises that a rule is a small function over sums and that the quorum is the same for all: a rule
-must also hold with those reporters left out that speak loudest for it. It changes no state.
+must also hold with those reporters left out that speak loudest for it. A backend of several models
+must fail as such: by connect-class failures alone, or with its worst model left out as well. It
+changes no state.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from dataclasses import dataclass
 
 from nexus_api import quantities
 from nexus_api.backend import ExclusionRule
-from nexus_quality.evidence import Share, Sums
+from nexus_quality.evidence import Evidence, Share, Sums
 from nexus_quality.policy import Policy
 
+REQUESTS, CONNECTIONS = "requests", "connections"
 LEAST_ERRORS_OF_REST = 3
 ROW_MEMORY_SECONDS = 3600.0
 
@@ -96,85 +99,165 @@ def open_breakers(case: Case) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`holds` for a part of the fleet; `claim`: how loud one reporter speaks for it."""
+    """`holds` for a part of the fleet; `claim`: how loud one reporter speaks for it; `worst`: the
+    errors it looks at, the model of most of which is left out.
+    """
 
     name: ExclusionRule
     holds: Callable[[Case], bool]
     claim: Callable[[Share], float]
+    worst: Callable[[Share], int] = lambda share: share.errors
 
 
 # Ordered by how much a reason tells the reader; any of them suffices.
 RULES: tuple[Rule, ...] = (
-    Rule(ExclusionRule.SHORT_WINDOW, short_window, lambda share: share.short_errors),
+    Rule(
+        ExclusionRule.SHORT_WINDOW,
+        short_window,
+        lambda share: share.short_errors,
+        lambda share: share.short_errors,
+    ),
     Rule(ExclusionRule.ERROR_RATE, error_rate, lambda share: share.errors),
     Rule(ExclusionRule.OPEN_BREAKERS, open_breakers, lambda share: share.usual * share.open),
-    Rule(ExclusionRule.FLEET_ROW, fleet_row, lambda share: share.row),
+    Rule(ExclusionRule.FLEET_ROW, fleet_row, lambda share: share.row, lambda share: share.row),
 )
 
 
-def fire(shares: tuple[Share, ...], policy: Policy, now: float) -> Firing | None:
-    """The first rule that fires with its quorum, else the first that fires without, else None."""
+Without = Callable[["Rule"], tuple[Share, ...]]
+
+
+def fire(
+    shares: tuple[Share, ...],
+    policy: Policy,
+    now: float,
+    *,
+    what: str = REQUESTS,
+    model: str = "",
+    also: Without | None = None,
+) -> Firing | None:
+    """The first rule that fires with its quorum, else the first that fires without, else None.
+
+    `what` is counted as errors, and `model` named, in the reason. `also`: shares on which the same
+    rule must hold, too, each with its own quorum.
+    """
     sums = Sums.of(shares)
     if sums.errors <= 0:
         return None
-    left_out = max(0, min(policy.min_reporters, len(shares)) - 1)
     lonely: Firing | None = None
     for rule in RULES:
         if not rule.holds(Case(sums, sums, policy, now)):
             continue
-        loudest = sorted(shares, key=rule.claim, reverse=True)
-        rest = Sums.of(loudest[left_out:])
-        quorum = left_out == 0 or (
-            rest.errors >= LEAST_ERRORS_OF_REST and rule.holds(Case(rest, sums, policy, now))
-        )
-        blamed = () if quorum else tuple(share.reporter for share in loudest[:left_out])
-        firing = _firing(rule.name, sums, policy, quorum=quorum, blamed=blamed)
-        if quorum:
+        blamed = _blamed(rule, shares, policy, now)
+        if also is not None:
+            rest = also(rule)
+            if not rule.holds(Case(Sums.of(rest), Sums.of(rest), policy, now)):
+                continue
+            blamed = blamed or _blamed(rule, rest, policy, now)
+        firing = _firing(rule.name, sums, policy, what=what, model=model, blamed=blamed)
+        if firing.quorum:
             return firing
         lonely = lonely or firing
     return lonely
 
 
+def fire_model(evidence: Evidence, model: str, policy: Policy, now: float) -> Firing | None:
+    """The rule that holds for one model."""
+    return fire(evidence.model(model), policy, now, model=model)
+
+
+def fire_unreached(
+    evidence: Evidence, out: frozenset[str], policy: Policy, now: float
+) -> Firing | None:
+    """The rule that holds for the backend by connect-class failures alone, which no model makes."""
+    shares = tuple(share.unreached() for share in evidence.whole(out))
+    return fire(shares, policy, now, what=CONNECTIONS)
+
+
+def fire_backend(
+    evidence: Evidence, out: frozenset[str], policy: Policy, now: float
+) -> Firing | None:
+    """The rule that holds for the backend without the models that are `out`; where several are in
+    use, without the worst of them, too.
+    """
+    used = evidence.models - out
+    if len(used) < 2:
+        return fire(evidence.whole(out), policy, now)
+
+    def without_worst(rule: Rule) -> tuple[Share, ...]:
+        claims = {m: sum(map(rule.worst, evidence.model(m))) for m in sorted(used)}
+        return evidence.whole(out | {max(claims, key=claims.__getitem__)})
+
+    return fire(evidence.whole(out), policy, now, also=without_worst)
+
+
+def _blamed(rule: Rule, shares: tuple[Share, ...], policy: Policy, now: float) -> tuple[str, ...]:
+    """The loudest reporters, if the rule does not hold without them; then there is no quorum."""
+    left_out = max(0, min(policy.min_reporters, len(shares)) - 1)
+    if not left_out:
+        return ()
+    loudest = sorted(shares, key=rule.claim, reverse=True)
+    rest = Sums.of(loudest[left_out:])
+    if rest.errors >= LEAST_ERRORS_OF_REST and rule.holds(Case(rest, Sums.of(shares), policy, now)):
+        return ()
+    return tuple(share.reporter for share in loudest[:left_out])
+
+
 def _firing(
-    rule: ExclusionRule, sums: Sums, policy: Policy, *, quorum: bool, blamed: tuple[str, ...]
+    rule: ExclusionRule,
+    sums: Sums,
+    policy: Policy,
+    *,
+    what: str,
+    model: str,
+    blamed: tuple[str, ...],
 ) -> Firing:
     errors, requests = sums.errors, sums.requests
     if rule is ExclusionRule.SHORT_WINDOW:
         errors, requests = sums.short_errors, sums.short_requests
+    reason = _reason(rule, errors, requests, sums, policy, what)
     return Firing(
         rule=rule,
         errors=errors,
         requests=requests,
-        reason=_reason(rule, errors, requests, sums, policy),
-        suggested_action=_ACTIONS[rule],
-        quorum=quorum,
+        reason=about(model, reason),
+        suggested_action=_MODEL_ACTION if model else _WAIT,
+        quorum=not blamed,
         blamed=blamed,
     )
 
 
-def _reason(rule: ExclusionRule, errors: int, requests: int, sums: Sums, policy: Policy) -> str:
+def about(model: str, sentence: str) -> str:
+    """A sentence on a model names it; `model` "": it is about the backend."""
+    return f"Model {model}: {sentence[:1].lower()}{sentence[1:]}" if model else sentence
+
+
+def _reason(
+    rule: ExclusionRule, errors: int, requests: int, sums: Sums, policy: Policy, what: str
+) -> str:
     rate = quantities.rate_percent(part=errors, whole=max(requests, 1))
     threshold = quantities.format_percent(policy.threshold_basis_points)
+    noun, failures, failed = _NOUNS[what]
     texts = {
-        ExclusionRule.ERROR_RATE: f"Error rate {rate} of the hour ({errors} of {requests}) "
+        ExclusionRule.ERROR_RATE: f"{noun} rate {rate} of the hour ({errors} of {requests}) "
         f"reaches the threshold {threshold}",
-        ExclusionRule.SHORT_WINDOW: f"Error rate {rate} of the last "
+        ExclusionRule.SHORT_WINDOW: f"{noun} rate {rate} of the last "
         f"{policy.short_window_seconds} s ({errors} of {requests}) reaches the threshold "
         f"{threshold}",
-        ExclusionRule.FLEET_ROW: f"{sums.row} failures in a row over the fleet",
-        ExclusionRule.OPEN_BREAKERS: f"The proxies that make most of its requests see failures in "
-        f"a row ({errors} of {requests} failed)",
+        ExclusionRule.FLEET_ROW: f"{sums.row} {failures} in a row over the fleet",
+        ExclusionRule.OPEN_BREAKERS: f"The proxies that make most of its requests see {failures} "
+        f"in a row ({errors} of {requests} {failed})",
     }
     return texts[rule]
 
 
-_WAIT = "Look at the backend's own logs; it is probed again when the exclusion ends"
-_ACTIONS = {
-    ExclusionRule.ERROR_RATE: _WAIT,
-    ExclusionRule.SHORT_WINDOW: _WAIT,
-    ExclusionRule.FLEET_ROW: _WAIT,
-    ExclusionRule.OPEN_BREAKERS: _WAIT,
+_NOUNS = {
+    REQUESTS: ("Error", "failures", "failed"),
+    CONNECTIONS: ("Connection error", "connection failures", "did not reach it"),
 }
+_WAIT = "Look at the backend's own logs; it is probed again when the exclusion ends"
+_MODEL_ACTION = (
+    "Look at the backend's own logs for this model; it is probed again when the exclusion ends"
+)
 
 
 def would_fire(rule: ExclusionRule, *, errors: int, requests: int, policy: Policy) -> bool:

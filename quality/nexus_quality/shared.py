@@ -6,7 +6,9 @@ API server's clock and clamped, then put on the proxy's own. It decides nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from nexus_api import reasons
 from nexus_api.backend import (
@@ -29,6 +31,7 @@ class SharedVerdict:
 
     `overlay` is Suspended or Unhealthy where the status says so, beside the verdict underneath;
     `rejected` are the words of the overlay CredentialsRejected while the fleet's key is refused.
+    `started` tells one exclusion from the next. `models`: the verdicts on those that have a record.
     """
 
     state: SubjectState = SubjectState.ACTIVE
@@ -40,6 +43,8 @@ class SharedVerdict:
     suggested_action: str = ""
     overlay: BackendState | None = None
     rejected: Words | None = None
+    started: str = ""
+    models: Mapping[str, SharedVerdict] = field(default_factory=dict)
 
 
 def shared_from_status(
@@ -55,20 +60,44 @@ def shared_from_status(
     """
     if status is None or status.state is None:
         return SharedVerdict()
+    clock = _Clock(server_time, now, CLAMP * max_exclusion_seconds)
+    generation = status.verdict_generation or 0
     exclusion = status.exclusion or Exclusion()
     stalled = stalled_by(status)
+    shared = _shared(_underneath(status.state, exclusion, stalled), exclusion, generation, clock)
+    overlaid = status.state in (BackendState.SUSPENDED, BackendState.UNHEALTHY)
+    return replace(
+        shared,
+        overlay=status.state if overlaid else None,
+        rejected=split(stalled[1]) if stalled and stalled[0] == _REJECTED else None,
+        models={
+            model.name: _shared(model.state, model.exclusion or Exclusion(), generation, clock)
+            for model in status.model_quality
+            if model.state is not SubjectState.ACTIVE or model.exclusion is not None
+        },
+    )
+
+
+class _Clock(NamedTuple):
+    """Two clocks read at one moment, and how far ahead an `until` may be."""
+
+    server_time: float
+    now: float
+    most: float
+
+
+def _shared(
+    state: SubjectState, exclusion: Exclusion, generation: int, clock: _Clock
+) -> SharedVerdict:
     return SharedVerdict(
-        state=_underneath(status.state, exclusion, stalled),
-        generation=status.verdict_generation or 0,
-        until=_ahead(exclusion.until_time, server_time, now, CLAMP * max_exclusion_seconds),
+        state=state,
+        generation=generation,
+        until=_ahead(exclusion.until_time, clock.server_time, clock.now, clock.most),
         share_basis_points=_share(exclusion.probation_share),
-        recovered=_ahead(exclusion.recovered_time, server_time, now, 0.0),
+        recovered=_ahead(exclusion.recovered_time, clock.server_time, clock.now, 0.0),
         reason=exclusion.reason or "",
         suggested_action=exclusion.suggested_action or "",
-        overlay=status.state
-        if status.state in (BackendState.SUSPENDED, BackendState.UNHEALTHY)
-        else None,
-        rejected=split(stalled[1]) if stalled and stalled[0] == _REJECTED else None,
+        started=exclusion.start_time or "",
     )
 
 

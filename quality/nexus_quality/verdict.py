@@ -3,7 +3,8 @@
 Promises that whatever moves a verdict is a row of TRANSITIONS, named as in the contract (S1, S4,
 …), and that `step` is pure: the same verdict and facts give the same answer. Suspended and
 Unhealthy are overlays that it does not know. Rows that only change what is said (S2, S3, S5, S6,
-S13) are in `assessment`, the refused write (S18) in `engine`.
+S13) are in `assessment`, the refused write (S18) in `engine`, what a backend's transition means to
+its models in `verdicts`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nexus_api.pace import paced
 from nexus_api.quantities import BASIS_POINTS
 from nexus_quality.backoff import exclusion_seconds, faded
 from nexus_quality.policy import Policy
-from nexus_quality.rules import Firing, would_fire
+from nexus_quality.rules import Firing, about, would_fire
 
 PROBES_PER_SECOND = 1.0
 UNANSWERED_PROBES = 5
@@ -69,6 +70,8 @@ class Facts:
     quorum of it. `late`: `until` passed while nobody looked. `eligible_rate`: requests a second
     that only the verdict keeps away, `eligible_reporters` who has them. `recent_successes`: under
     this generation since `until`. `respecified`, `policy_edited`: what changed since the last step.
+    `model`: the subject's name, "" for the backend. `thawed`: the model's backend is Active again,
+    or waits on probation for requests that only this model has.
     """
 
     now: float
@@ -85,6 +88,8 @@ class Facts:
     late: bool = False
     respecified: bool = False
     policy_edited: bool = False
+    model: str = ""
+    thawed: bool = False
     random: Callable[[], float] = lambda: 0.0
 
 
@@ -158,6 +163,10 @@ def _respecified(_: Verdict, facts: Facts) -> bool:
 
 def _renew(_: Verdict, facts: Facts) -> Verdict:
     return Verdict(generation=facts.next_generation, calm_since=facts.now)
+
+
+def _thawed(_: Verdict, facts: Facts) -> bool:
+    return facts.thawed
 
 
 def _released(verdict: Verdict, facts: Facts) -> bool:
@@ -260,11 +269,15 @@ def _exclude_again(verdict: Verdict, facts: Facts) -> Verdict:
         rule=ExclusionRule.FAILED_PROBATION,
         errors=probes.failures,
         requests=probes.failures + probes.successes,
-        reason="A probing request failed",
+        reason=about(facts.model, f"A probing request failed ({_probed(probes)})"),
         suggested_action="Look at the backend's own logs; it is probed again later",
     )
     by = next((name for name in probes.failed_by if name != verdict.ended_by), probes.failed_by[0])
     return replace(_exclude(verdict, facts, firing), ended_by=by)
+
+
+def _probed(probes: Probes) -> str:
+    return f"{probes.failures} of {probes.failures + probes.successes}"
 
 
 def _proven(_: Verdict, facts: Facts) -> bool:
@@ -307,6 +320,7 @@ _PROBATION = frozenset({SubjectState.PROBATION})
 # not end a probation well.
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("S15", _ANY, _respecified, _renew, moves=True),
+    Transition("S17", _EXCLUDED | _PROBATION, _thawed, _return_at_once, moves=True),
     Transition("S16", _EXCLUDED | _PROBATION, _released, _release, moves=True),
     Transition("S16", _EXCLUDED, _over_long, _cap, moves=False),
     Transition("S4", _ACTIVE, _calm, _fade, moves=False),

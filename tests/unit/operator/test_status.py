@@ -32,9 +32,10 @@ from nexus_operator.status import (
 )
 from nexus_quality.assessment import WithinPolicy
 from nexus_quality.health import Health
-from nexus_quality.published import exclusion_of, verdict_from_status
+from nexus_quality.published import exclusion_of, verdicts_from_status
 from nexus_quality.rules import Firing
 from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 
 NOW = parse_time("2026-11-24T12:00:00Z")
 Build = Callable[..., LLMBackend]
@@ -69,8 +70,9 @@ RECOVERED = Verdict(
 
 
 def status(backend: LLMBackend, **known: Any) -> LLMBackendStatus:
+    verdict = known.pop("verdict", Verdict())
     facts: dict[str, Any] = {
-        "verdict": Verdict(),
+        "verdicts": Verdicts(generation=verdict.generation, backend=verdict),
         "within": FINE,
         "traffic": reasons.ACTIVE,
         "findings": HEALTHY,
@@ -173,7 +175,7 @@ def test_a_restarted_operator_reads_its_own_verdict_back(
     backend: Build, verdict: Verdict, findings: Findings
 ) -> None:
     published = status(backend(), verdict=verdict, findings=findings, within=OUT)
-    restored = verdict_from_status(published, NOW)
+    restored = verdicts_from_status(published, NOW).backend
     for name in ("state", "generation", "count", "until", "started", "recovered"):
         assert getattr(restored, name) == getattr(verdict, name), name
     assert restored.share_basis_points == verdict.share_basis_points
@@ -257,7 +259,7 @@ def test_probe_latency_is_published_only_when_it_changed_a_lot(
 
 
 def starting(before: LLMBackendStatus, now: LLMBackendStatus) -> LLMBackendStatus:
-    return keep_what_was_published(now, before)
+    return keep_what_was_published(now, before, verdicts=Verdicts())
 
 
 def test_a_starting_operator_lowers_no_count_and_makes_nothing_unknown(backend: Build) -> None:

@@ -11,7 +11,7 @@ from nexus_api.backend import BackendState, Exclusion, LLMBackendStatus, Quality
 from nexus_api.quantities import format_time
 from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.policy import DEFAULT_POLICY, Policy
-from nexus_quality.published import verdict_from_status
+from nexus_quality.published import verdicts_from_status
 from nexus_quality.report import Cell, Pulse, Report
 
 NOW = 1_700_000_000.0
@@ -256,7 +256,7 @@ class TestStarting:
         assert (verdict.firing.errors, verdict.firing.requests) == (30, 40)
 
     def test_an_empty_status_is_a_clean_record(self) -> None:
-        verdict = verdict_from_status(LLMBackendStatus(), NOW)
+        verdict = verdicts_from_status(LLMBackendStatus(), NOW).backend
         assert (verdict.state, verdict.generation, verdict.count) == (S.ACTIVE, 0, 0)
 
     def test_probation_goes_on_with_its_share_and_the_replayed_probes(self) -> None:

@@ -25,7 +25,9 @@ def policy(**changes: Any) -> Policy:
 
 def share(number: int = 0, **given: Any) -> Share:
     """A reporter's share; without a short window of its own, nothing happened in it."""
-    return Share(reporter=f"pod-{number}", **given)
+    length, began = given.pop("row", 0), given.pop("row_began", 0.0)
+    rows = ((began, length),) if length else ()
+    return Share(reporter=f"pod-{number}", rows=rows, **given)
 
 
 def fired(shares: list[Share], one: Policy = RATES_ONLY) -> Firing | None:

@@ -116,6 +116,9 @@ CASES = (
     *(case("S16", before, facts(policy=TOLERANT, policy_edited=True), S.ACTIVE, recovered=NOW,
            count=1, generation=99)
       for before in (excluded(), probation())),
+    *(case("S17", before, facts(model="tiny", thawed=True), S.ACTIVE, recovered=None, until=None,
+           count=1, generation=99)
+      for before in (excluded(), probation())),
     case("S16", excluded(), facts(policy=AUDIT), S.ACTIVE, recovered=NOW),
     case("S16", excluded(until=NOW + 200), facts(policy=SHORT, policy_edited=True), S.EXCLUDED,
          until=NOW + 10, generation=5),

@@ -1,0 +1,290 @@
+"""One backend before the engine: what is known of it, and which change of state it wants now.
+
+Promises the order of the contract: connect-class failures, which no model makes, then the models,
+then the backend without its worst model; and one change of state at a time. A model is judged by
+itself only beside another one in use. It keeps no clock, and accepts nothing: that is `engine`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nexus_api import reasons
+from nexus_api.backend import SubjectState
+from nexus_api.pace import paced
+from nexus_quality.evidence import BACKEND, Evidence, Share, Span, View
+from nexus_quality.figures import MAX_MODELS
+from nexus_quality.ledger import Ledger
+from nexus_quality.policy import Policy
+from nexus_quality.report import OTHER_MODEL
+from nexus_quality.rules import Firing, about, fire_backend, fire_model, fire_unreached
+from nexus_quality.verdict import LATE_SECONDS, Facts, Probes, Verdict, step
+from nexus_quality.verdicts import Verdicts
+
+STARTING_SECONDS = paced(60.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendFacts:
+    """What the engine knows of a backend's spec; `fingerprint` changes with what makes it new."""
+
+    uid: str
+    namespace: str
+    name: str
+    fingerprint: str
+    models: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A change of state that wants a write. `event`: the reason of its Event.
+
+    `before` and `after` are those of the subject: the model, or the backend where `model` is "".
+    `verdicts`: all of the backend's, once it is accepted.
+    """
+
+    uid: str
+    row: str
+    before: Verdict
+    after: Verdict
+    event: str
+    message: str
+    model: str = BACKEND
+    verdicts: Verdicts
+
+
+@dataclass(slots=True)
+class Docket:
+    """What the engine keeps of one backend. `edited`: its policy, not judged since. `expected`: how
+    many reporters its status counted when this process began.
+    """
+
+    facts: BackendFacts
+    policy: Policy
+    verdicts: Verdicts
+    respecified: bool = False
+    edited: bool = False
+    expected: int = 0
+
+
+class Hearing:
+    """A docket and the evidence of one moment. `started`: since when this process judges."""
+
+    def __init__(
+        self,
+        docket: Docket,
+        ledger: Ledger,
+        *,
+        now: float,
+        started: float,
+        random: Callable[[], float],
+    ) -> None:
+        self._docket, self._ledger = docket, ledger
+        self._now, self._started, self._random = now, started, random
+        self.evidence = Evidence(ledger, docket.facts.uid, self._view(everything=False))
+
+    def wanted(self) -> Transition | None:
+        """The change of state that is due; changes without one are made at once."""
+        for model, firing in self._subjects():
+            transition = self._step(model, firing())
+            if transition is not None:
+                return transition
+        self._docket.edited = False
+        return None
+
+    def firing(self) -> Firing | None:
+        """The rule to tell of: the backend's, else one of a model that is not out."""
+        backend = self._backend_firing()
+        if backend is not None or self._docket.verdicts.frozen:
+            return backend
+        found = [f for m in self._judged() if (f := self._model_firing(m)) is not None]
+        return next((f for f in found if f.quorum), found[0] if found else None)
+
+    def whole(self) -> tuple[Share, ...]:
+        """The shares of all that used the backend, whatever became of its models."""
+        return self.evidence.whole()
+
+    def _subjects(self) -> Iterator[tuple[str, Callable[[], Firing | None]]]:
+        docket = self._docket
+        if docket.verdicts.frozen or docket.respecified:
+            yield BACKEND, self._backend_firing
+            yield from ((model, _no_firing) for model in self._stranded())
+            return
+        if self._unreached_firing() is not None:
+            yield BACKEND, self._unreached_firing
+        for model in sorted({*self._judged(), *docket.verdicts.models}):
+            yield model, lambda model=model: self._model_firing(model)  # type: ignore[misc]
+        yield BACKEND, self._backend_firing
+
+    def _judged(self) -> frozenset[str]:
+        """The models that may be excluded by themselves.
+
+        Not what a backend is not known to have, nor what a status has no room for.
+        """
+        out, listed = self._docket.verdicts.out, self._docket.facts.models
+        used = self.evidence.models - out
+        if len(used) < 2 or len(out) >= MAX_MODELS:
+            return frozenset()
+        return used - {BACKEND, OTHER_MODEL} if listed is None else used & frozenset(listed)
+
+    def _stranded(self) -> list[str]:
+        """A model that is out while its backend's probation has requests for such models alone."""
+        verdicts = self._docket.verdicts
+        if verdicts.backend.state is not SubjectState.PROBATION or not verdicts.out:
+            return []
+        if any(share.eligible for share in self.evidence.whole(verdicts.out)):
+            return []
+        rates = {m: sum(s.eligible for s in self.evidence.model(m)) for m in sorted(verdicts.out)}
+        most = max(rates, key=rates.__getitem__)
+        return [most] if rates[most] > 0.0 else []
+
+    def _step(self, model: str, firing: Firing | None) -> Transition | None:
+        docket = self._docket
+        for _ in range(4):
+            before = docket.verdicts.of(model)
+            facts = self._facts(model, firing)
+            taken = step(before, facts)
+            if taken is None:
+                return None
+            if taken.moves:
+                return _transition(docket, model, taken.row, taken.verdict, facts)
+            docket.verdicts = docket.verdicts.changed(model, taken.verdict)
+        return None
+
+    def _facts(self, model: str, firing: Firing | None) -> Facts:
+        docket, now = self._docket, self._now
+        verdicts, policy = docket.verdicts, docket.policy
+        verdict, whole = verdicts.of(model), self.whole()
+        parts = self.evidence.model(model) if model else self.evidence.whole(verdicts.out)
+        until = verdict.until
+        young = now - self._started < STARTING_SECONDS
+        unheard = young and sum(share.complete for share in whole) < docket.expected
+        eligible = _eligible(parts)
+        return Facts(
+            now=now,
+            policy=policy,
+            next_generation=verdicts.generation + 1,
+            firing=firing,
+            young=young,
+            unheard=unheard,
+            starting=unheard and len(parts) < policy.min_reporters,
+            probes=_probes(parts),
+            eligible_rate=sum(eligible.values()),
+            eligible_reporters=tuple(name for name, rate in eligible.items() if rate > 0.0),
+            recent_successes=sum(p.recent_requests - p.recent_errors for p in parts),
+            late=until is not None and (now - until > LATE_SECONDS or self._started > until),
+            respecified=docket.respecified and not model,
+            policy_edited=docket.edited,
+            model=model,
+            thawed=bool(model) and verdicts.frozen,
+            random=self._random,
+        )
+
+    def _model_firing(self, model: str) -> Firing | None:
+        verdict, policy = self._docket.verdicts.of(model), self._docket.policy
+        if verdict.state is SubjectState.ACTIVE and model not in self._judged():
+            return None
+        return fire_model(self._windows(verdict), model, policy, self._now)
+
+    def _unreached_firing(self) -> Firing | None:
+        """What fires by connect-class failures alone, with its quorum; one model speaks for all."""
+        out = self._docket.verdicts.out
+        if len(self.evidence.models - out) < 2:
+            return None
+        firing = fire_unreached(self.evidence, out, self._docket.policy, self._now)
+        return firing if firing is not None and firing.quorum else None
+
+    def _backend_firing(self) -> Firing | None:
+        verdicts, policy = self._docket.verdicts, self._docket.policy
+        unreached = None if verdicts.frozen else self._unreached_firing()
+        windows = self._windows(verdicts.backend)
+        return unreached or fire_backend(windows, verdicts.out, policy, self._now)
+
+    def _windows(self, verdict: Verdict) -> Evidence:
+        if self._docket.policy.recovery_enabled or verdict.state is not SubjectState.EXCLUDED:
+            return self.evidence
+        # S9 asks the windows as they are: of every generation, of silent reporters as well.
+        return Evidence(self._ledger, self._docket.facts.uid, self._view(everything=True))
+
+    def _view(self, *, everything: bool) -> View:
+        window = self._docket.policy.short_window_seconds
+        if everything:
+            return View(now=self._now, short_window_seconds=window, silent=True)
+        verdicts = self._docket.verdicts
+        backend = verdicts.backend
+        recent = _since(backend, self._now)
+        models = {
+            model: Span(
+                max(backend.generation, verdict.generation),
+                recent if verdicts.frozen else _since(verdict, self._now),
+            )
+            for model, verdict in verdicts.models.items()
+        }
+        return View(
+            now=self._now,
+            short_window_seconds=window,
+            span=Span(backend.generation, recent),
+            models=models,
+        )
+
+
+def _no_firing() -> None:
+    return None
+
+
+def _since(verdict: Verdict, now: float) -> float:
+    return 0.0 if verdict.until is None else max(0.0, now - verdict.until)
+
+
+def _eligible(parts: tuple[Share, ...]) -> dict[str, float]:
+    """Eligible requests a second per reporter; a claim beyond all others is cut to the next."""
+    rates = sorted((p.eligible for p in parts), reverse=True)
+    most = rates[1] if len(rates) > 1 and rates[1] > 0.0 else rates[0] if rates else 0.0
+    return {p.reporter: min(p.eligible, most) for p in parts}
+
+
+def _probes(parts: tuple[Share, ...]) -> Probes:
+    return Probes(
+        unanswered=sum(p.probing for p in parts),
+        successes=sum(p.probe_successes for p in parts),
+        failures=sum(p.probe_failures for p in parts),
+        failed_by=tuple(p.reporter for p in parts if p.probe_failures),
+    )
+
+
+EVENTS = {
+    "S1": reasons.EVENT_EXCLUDED,
+    "S7": reasons.EVENT_PROBATION,
+    "S8": reasons.EVENT_RECOVERED,
+    "S9": reasons.EVENT_RECOVERED,
+    "S11": reasons.EVENT_RECOVERED,
+    "S12": reasons.EVENT_EXCLUDED,
+    "S15": reasons.EVENT_RELEASED,
+    "S16": reasons.EVENT_RELEASED,
+    "S17": reasons.EVENT_RELEASED,
+}
+MESSAGES = {
+    "S7": "The exclusion ended; probing requests decide",
+    "S8": "It served well while the operator was away",
+    "S9": "No rule fires any more",
+    "S11": "The probing requests succeeded; traffic comes back by slow start",
+    "S15": "The spec changed: judged as a new backend",
+    "S16": "The policy was edited: its evidence no longer excludes",
+    "S17": "Only its requests are there to probe the backend",
+}
+
+
+def _transition(docket: Docket, model: str, row: str, after: Verdict, facts: Facts) -> Transition:
+    text = MESSAGES.get(row)
+    told = after.firing.reason if after.firing else ""
+    return Transition(
+        uid=docket.facts.uid,
+        row=row,
+        before=docket.verdicts.of(model),
+        after=after,
+        event=EVENTS[row],
+        message=about(model, text) if text else told,
+        model=model,
+        verdicts=docket.verdicts.turned(model, after, facts, renewed=row == "S15"),
+    )
