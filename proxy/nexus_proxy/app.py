@@ -40,6 +40,7 @@ from nexus_proxy.routing.router import Router
 from nexus_proxy.settings import Address, Settings
 from nexus_proxy.source import Source
 from nexus_quality.monitor import Monitor
+from nexus_quality.spend import month_at
 
 TICK_SECONDS = 1.0
 SECRETS_SECONDS = 10
@@ -69,6 +70,7 @@ class Application:
             random=chance.random,
             on_change=self.router.invalidate,
             on_urgent=self._reporter.urgent,
+            utc=source.utc,
         )
         self._reporter.attach(self._monitor)
         live = LiveBackends(
@@ -78,12 +80,22 @@ class Application:
             key=self._monitor.key,
         )
         self._control = Control(
-            monitor=self._monitor, router=self.router, live=live, shared=source.shared
+            monitor=self._monitor,
+            router=self.router,
+            live=live,
+            shared=source.shared,
+            utc_month=lambda: month_at(source.utc(boot_clock())),
         )
         source.bind(self._control, self._monitor, self._apply)
         queue = Queue(self.router, clock=boot_clock, later=_later, counters=counters.queue)
         self.router.woken = queue.stir
-        self.gateway = Gateway(router=self.router, clock=boot_clock, counters=counters, queue=queue)
+        self.gateway = Gateway(
+            router=self.router,
+            clock=boot_clock,
+            counters=counters,
+            queue=queue,
+            spending=self._monitor.spending,
+        )
         self._routes = self._admin_routes(counters)
         self.admin = AdminServer(self._routes.answer)
 

@@ -75,6 +75,10 @@ class ClusterSource:
         """Hand all objects to `apply` after each change, once every kind was listed."""
         self._apply = apply
 
+    def utc(self, now: float) -> float:
+        """The API server's clock."""
+        return self._server_clock.at(now)
+
     def tasks(self) -> Iterable[Coroutine[Any, Any, None]]:
         """One reflector per kind."""
         for store in self._stores:

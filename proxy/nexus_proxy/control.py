@@ -8,13 +8,16 @@ installs a table. Where the objects come from (the API server, files) and where 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from nexus_api import LLMBackend, QualityPolicy, RoutingPolicy
+from nexus_api import BudgetState, LLMBackend, QualityPolicy, RoutingPolicy
 from nexus_api.fingerprint import verdict_fingerprint
+from nexus_proxy.clock import boot_clock
 from nexus_proxy.kube.client import ServerClock
+from nexus_proxy.pricing.limits import limits
 from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.rules import compile_rules, in_force
@@ -22,7 +25,9 @@ from nexus_proxy.routing.table import Table
 from nexus_quality.monitor import Monitor
 from nexus_quality.policy import DEFAULT_POLICY, Policy, policy_from_spec, resolve
 from nexus_quality.shared import SharedVerdict, shared_from_status
-from nexus_quality.subject import Subject
+from nexus_quality.subject import PACE_SECONDS, Subject
+
+_log = logging.getLogger("nexus.proxy")
 
 Shared = Callable[[LLMBackend, Policy, float], SharedVerdict]
 
@@ -61,6 +66,7 @@ class Control:
         live: LiveBackends,
         shared: Shared,
         utc_month: Callable[[], str] = lambda: time.strftime("%Y-%m", time.gmtime()),
+        clock: Callable[[], float] = boot_clock,
     ) -> None:
         self.objects = Objects()
         self.policies: dict[str, Policy] = {}
@@ -69,6 +75,9 @@ class Control:
         self._live = live
         self._shared = shared
         self._utc_month = utc_month
+        self._clock = clock
+        self.budget = BudgetState.NORMAL
+        monitor.spending.alarmed = self.overspent
         self._configured: dict[str, tuple[LLMBackend, Policy]] = {}
 
     def apply(self, objects: Objects, now: float) -> None:
@@ -104,7 +113,12 @@ class Control:
         """Build the routing table again; called on its own when a Secret or the month may have
         changed.
         """
-        rules = compile_rules(in_force(self.objects.routing_policies), month=self._utc_month())
+        policy = in_force(self.objects.routing_policies)
+        spending = self._monitor.spending
+        found = limits(policy, spending, self._utc_month())
+        spending.alarm_at = spending.total + found.headroom
+        self._tell(policy, found.state)
+        rules = compile_rules(policy, budget=found.state)
         pairs = [
             (backend, self.policies[backend.metadata.uid]) for backend in self.objects.backends
         ]
@@ -113,6 +127,17 @@ class Control:
             self._router.install(table)
         else:
             self._router.woken()  # maxConcurrency lives in the backends, not in the table
+
+    def overspent(self) -> None:
+        """This proxy's own spend reached a limit: act on it, and let the operator know."""
+        self._monitor.hurry(self._clock(), seconds=PACE_SECONDS)
+        self.reinstall()
+
+    def _tell(self, policy: RoutingPolicy | None, state: BudgetState) -> None:
+        if state is not self.budget and policy is not None:
+            action = policy.spec.budget.hard_limit_action
+            _log.warning("budget of %s: %s (at the limit: %s)", policy.metadata.name, state, action)
+        self.budget = state
 
     @property
     def table(self) -> Table:

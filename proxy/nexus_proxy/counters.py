@@ -12,7 +12,8 @@ class Counters:
     """Counts since the start of the process; `active_*` are gauges.
 
     `requests` is keyed by (endpoint path, status sent to the client); 499 means that the client
-    left first. `exclusions` is keyed by reconciler name, `attempts` by outcome name.
+    left first. `exclusions` is keyed by reconciler name, `attempts` by outcome name, `costs`
+    (nano-USD) by their basis, usage or estimate.
     """
 
     __slots__ = (
@@ -22,6 +23,7 @@ class Counters:
         "bytes_received",
         "bytes_sent",
         "client_gone",
+        "costs",
         "exclusions",
         "fallbacks",
         "last_resorts",
@@ -41,6 +43,7 @@ class Counters:
         self.attempts: dict[str, int] = {}
         self.queue = QueueCounters()
         self.exclusions: dict[str, int] = {}
+        self.costs: dict[str, int] = {}
         self.retries = 0
         self.retries_refused = 0
         self.fallbacks = 0

@@ -25,6 +25,9 @@ class Source(Protocol):
     def bind(self, control: Control, monitor: Monitor, apply: Callable[[Objects], None]) -> None:
         """Hand all objects to `apply` after each change, from now on."""
 
+    def utc(self, now: float) -> float:
+        """Epoch seconds at `now` on the proxy's clock."""
+
     def tasks(self) -> Iterable[Coroutine[Any, Any, None]]:
         """What must run for it; none of them ever ends."""
 

@@ -95,6 +95,10 @@ class StandaloneSource:
             backend_of=lambda uid: control.table.backends.get(uid), random=chance.random
         )
 
+    def utc(self, now: float) -> float:
+        """The clock of this machine when the process started, and what has passed since."""
+        return now + self._offset
+
     def tasks(self) -> Iterable[Coroutine[Any, Any, None]]:
         """The poll of the folder; probes start with the first look."""
         yield self._poll()

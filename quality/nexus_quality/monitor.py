@@ -17,6 +17,7 @@ from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.recorder import Recorder
 from nexus_quality.report import Answer, Cell, Pulse, Report
 from nexus_quality.shared import SharedVerdict
+from nexus_quality.spend import Spending
 from nexus_quality.subject import PACE_SECONDS, Subject
 
 YOUNG_SECONDS = 60.0
@@ -102,9 +103,13 @@ class Monitor:
         random: Callable[[], float],
         on_change: Callable[[], None],
         on_urgent: Callable[[float], None],
+        utc: Callable[[float], float] = lambda now: now,
     ) -> None:
-        """`on_change`: some standing changed. `on_urgent(seconds)`: a report is due by then."""
+        """`on_change`: some standing changed. `on_urgent(seconds)`: a report is due by then.
+        `utc` turns the monitor's clock into epoch seconds, for what is spent in a month.
+        """
         self.recorder = Recorder(started)
+        self.spending = Spending(utc)
         self.random = random
         self.incarnation = incarnation
         self._on_change = on_change
@@ -251,7 +256,8 @@ class Monitor:
         taken = self.recorder.take_changed()
         pulses = [pulse for backend in self._backends.values() for pulse in self._pulses(backend)]
         ended, self._pulsed = self._pulsed and not pulses, bool(pulses)
-        if not (taken or pulses or full or final or ended):
+        spend, spend_slot = self.spending.report(now, everything=full and self._unknown)
+        if not (taken or pulses or full or final or ended or spend):
             return None
         self._sent = now
         self._sending = taken
@@ -266,7 +272,14 @@ class Monitor:
             final=final,
             cells=cells,
             pulses=pulses,
+            spend=spend,
+            spend_slot=spend_slot,
         )
+
+    @property
+    def _unknown(self) -> bool:
+        """The operator may know nothing of this process."""
+        return self._replaying or not self._epoch
 
     def _pulses(self, backend: BackendMonitor) -> Iterator[Pulse]:
         yield from self._pulse_of(backend, "", backend.breaker)
@@ -307,6 +320,7 @@ class Monitor:
         The caller jitters that replay and sends one at most every REPLAY_EVERY_SECONDS.
         """
         self._sending = []
+        self.spending.acknowledged()
         self._answered = now
         if report.full:
             self._replaying = False
@@ -322,6 +336,7 @@ class Monitor:
         """The report under way could not be delivered: its cells count as changed again."""
         self.recorder.put_back(self._sending)
         self._sending = []
+        self.spending.unanswered()
 
     def policy(self, uid: str) -> Policy:
         """The policy in force for a backend, the defaults for one not configured yet."""

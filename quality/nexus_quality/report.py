@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from nexus_quality.counts import Counts
+from nexus_quality.spend import Slot, Spend
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_CELLS = 20_000
@@ -82,7 +83,8 @@ class Report(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Everything that changed since the last answered report, or with `full` all there is.
 
     `replay`: sent because the operator is new, so the cells were counted before. `final`: the
-    reporter says goodbye.
+    reporter says goodbye. `spend_slot`: what was spent before this slot has been told, by this
+    report or an answered one.
     """
 
     incarnation: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -92,6 +94,8 @@ class Report(msgspec.Struct, omit_defaults=True, kw_only=True):
     final: bool = False
     cells: Annotated[list[Cell], Meta(max_length=MAX_CELLS)] = []
     pulses: Annotated[list[Pulse], Meta(max_length=MAX_CELLS)] = []
+    spend: Annotated[list[Spend], Meta(max_length=MAX_CELLS)] = []
+    spend_slot: Slot = 0
 
 
 class Refusal(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
@@ -118,7 +122,8 @@ _encoder = msgspec.json.Encoder()
 def parts(report: Report) -> Iterator[Report]:
     """The same in reports of at most PART_CELLS cells each: merged in any order, it is the same.
 
-    Every part has all pulses. Only the last is what the whole is, full or a goodbye.
+    Every part has all pulses and all that was spent. Only the last is what the whole is, full or a
+    goodbye.
     """
     cells = report.cells
     while len(cells) > PART_CELLS:

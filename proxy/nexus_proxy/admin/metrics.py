@@ -6,7 +6,7 @@ backends as `namespace/name`; never a model that a client made up, never a user.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -17,6 +17,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from nexus_api.quantities import NANO
 from nexus_proxy import metric_names as names
 from nexus_proxy.counters import Counters
 from nexus_proxy.routing.queue_counters import BOUNDS
@@ -75,6 +76,8 @@ class ProxyCollector(Collector):
         )
         reports = {"taken": counters.reports_sent, "undelivered": counters.reports_failed}
         yield _labelled(names.REPORTS, "Reports to the operator", "result", reports)
+        costs = {basis: nano / NANO for basis, nano in counters.costs.items()}
+        yield _labelled(names.COST, "Cost of attempts by how it is known", "basis", costs)
         yield from self._queue()
         yield from self._backends()
         yield from self._extra()
@@ -130,7 +133,7 @@ class ProxyCollector(Collector):
         return found
 
 
-def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
+def _labelled(name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:
     family = CounterMetricFamily(name, text, labels=(label,))
     for value, count in counts.items():
         family.add_metric((value,), count)

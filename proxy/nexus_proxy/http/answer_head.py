@@ -120,9 +120,16 @@ def framing_of(answer: Answer, *, http10: bool) -> Framing:
 
 
 def client_head(
-    answer: Answer, choice: Choice, length: bytes, *, retries: int, framing: Framing, close: bool
+    answer: Answer,
+    choice: Choice,
+    length: bytes,
+    *,
+    retries: int,
+    framing: Framing,
+    close: bool,
+    lines: bytes = b"",
 ) -> bytes:
-    """The head for the client, with its last empty line."""
+    """The head for the client, with its last empty line; `lines` are further header lines."""
     head = answer.rendered(choice)
     if framing is Framing.LENGTH:
         head += length + b"\r\n"
@@ -130,7 +137,7 @@ def client_head(
         head += b"transfer-encoding: chunked\r\n"
     if retries:
         head += b"X-Nexus-Retries: %d\r\n" % retries
-    return head + (b"connection: close\r\n\r\n" if close else b"\r\n")
+    return head + lines + (b"connection: close\r\n\r\n" if close else b"\r\n")
 
 
 def _length(answer: Answer, value: bytes) -> bool:

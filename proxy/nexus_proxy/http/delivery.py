@@ -39,15 +39,24 @@ class Delivery:
         *,
         retries: int = 0,
         end: bool,
+        lines: bytes = b"",
     ) -> None:
-        """Send the head, with what there is of the body; `end`: that is all of it."""
+        """Send the head, with what there is of the body; `end`: that is all of it; `lines` are
+        further header lines.
+        """
         client = self._client
         framing = framing_of(answer, http10=client.http10)
         self._chunked = framing is Framing.CHUNKED
         self.close = framing is Framing.CLOSE or client.closes_after_answer()
         self.status = answer.status
         head = client_head(
-            answer, choice, length, retries=retries, framing=framing, close=self.close
+            answer,
+            choice,
+            length,
+            retries=retries,
+            framing=framing,
+            close=self.close,
+            lines=lines,
         )
         client.write(head + _chunk(data, end=end) if self._chunked else head + data)
 

@@ -17,6 +17,7 @@ from nexus_proxy.http.inspect import is_error_body
 from nexus_proxy.http.pool import Pool, pool_of
 from nexus_proxy.http.request_head import Request, upstream_head
 from nexus_proxy.http.rewrite import with_model
+from nexus_proxy.pricing.meter import Meter
 from nexus_proxy.routing.router import Rejection
 from nexus_proxy.routing.wait import Wait
 from nexus_quality.outcome import Outcome
@@ -53,6 +54,7 @@ class Exchange:
         "client",
         "deadline",
         "gateway",
+        "meter",
     )
 
     choice: Choice
@@ -64,6 +66,7 @@ class Exchange:
         self.client = client
         self.call = call
         self.began = self.deadline = 0.0
+        self.meter: Meter | None = None  # set: the backend has a price
         self._request = request
         self._attempt: Attempt | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -118,6 +121,8 @@ class Exchange:
         candidate = choice.candidate
         backend = candidate.backend
         self.choice = choice
+        price = candidate.traits.price
+        self.meter = None if price is None else Meter(price, self.call)
         self._attempt = candidate.subject.begin(
             now, probe=choice.probe, last_resort=choice.last_resort
         )
@@ -182,7 +187,13 @@ class Exchange:
         self._attempt = None
         backend = self.choice.candidate.backend
         backend.in_flight -= 1
-        attempt.end(outcome, now)
+        if self.meter is None:
+            attempt.end(outcome, now)
+        else:
+            cost = self.meter.cost()
+            attempt.end(outcome, now, cost_nano_usd=cost)
+            if cost:
+                self.gateway.charge(backend, cost, now, estimated=self.meter.estimated)
         queue = self.gateway.queue
         if queue is not None and queue.depth:
             queue.freed(backend)
@@ -259,11 +270,22 @@ class Exchange:
             return
         client = self.client
         close = client.closes_after_answer()
-        if close or self.call.tried:
+        meter = self.meter
+        if close or self.call.tried or meter is not None:
             retries = len(self.call.tried)
             framing = Framing.LENGTH
+            lines = b""
+            if meter is not None:
+                meter.whole(body)
+                lines = meter.line(meter.cost())
             head = client_head(
-                answer, self.choice, upstream.length, retries=retries, framing=framing, close=close
+                answer,
+                self.choice,
+                upstream.length,
+                retries=retries,
+                framing=framing,
+                close=close,
+                lines=lines,
             )
             client.write(head + body)
         else:

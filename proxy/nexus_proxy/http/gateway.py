@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from nexus_proxy.counters import Counters
     from nexus_proxy.http.exchange import Exchange
     from nexus_proxy.http.pool import Pool
+    from nexus_proxy.routing.candidate import Backend
     from nexus_proxy.routing.queue import Queue
     from nexus_proxy.routing.router import Routing
+    from nexus_quality.spend import Spending
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 BACKLOG = 2048
@@ -26,7 +28,7 @@ BACKLOG = 2048
 
 class Gateway:
     """Serves clients through `router`; `clock` gives the same seconds that `tick` is called with;
-    `queue` is where requests wait, if the router has any wait.
+    `queue` is where requests wait, if the router has any wait; `spending` counts what they cost.
 
     `now` is the time of the last tick, good enough for everything that is compared at ticks.
     """
@@ -38,12 +40,14 @@ class Gateway:
         clock: Callable[[], float],
         counters: Counters,
         queue: Queue | None = None,
+        spending: Spending | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self.router = router
         self.clock = clock
         self.counters = counters
         self.queue = queue
+        self._spending = spending
         self.max_body_bytes = max_body_bytes
         self.now = clock()
         self.draining = False
@@ -75,6 +79,13 @@ class Gateway:
             client.check(now)
         for pool in tuple(self.pools):
             pool.expire(now)
+
+    def charge(self, backend: Backend, nano_usd: int, now: float, *, estimated: bool) -> None:
+        """An attempt cost so much."""
+        costs, basis = self.counters.costs, "estimate" if estimated else "usage"
+        costs[basis] = costs.get(basis, 0) + nano_usd
+        if self._spending is not None:
+            self._spending.charge(backend.namespace, nano_usd, now)
 
     def forget(self, client: ClientConnection) -> None:
         """A client connection is gone."""

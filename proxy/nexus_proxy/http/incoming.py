@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from nexus_proxy.http.delivery import Delivery
 from nexus_proxy.http.inspect import blames_request, is_error_body
 from nexus_proxy.http.sse import Watcher
+from nexus_proxy.pricing.meter import MeteredWatcher
 from nexus_quality.outcome import Outcome, of_status
 
 if TYPE_CHECKING:
     from nexus_proxy.http.answer_head import Answer
     from nexus_proxy.http.exchange import Exchange
     from nexus_proxy.http.upstream import UpstreamConnection
+    from nexus_proxy.pricing.meter import Meter
 
 HOLD_BYTES = 64 * 1024
 HOLD_SECONDS = 2.0
@@ -59,7 +61,11 @@ class Incoming:
         if self._verdict is not Outcome.SUCCESS:
             self._hold_until = exchange.gateway.now + HOLD_SECONDS
         elif answer.event_stream:
-            self._watcher = Watcher(opaque=bool(answer.encoded))
+            meter, opaque = exchange.meter, bool(answer.encoded)
+            if meter is None:
+                self._watcher = Watcher(opaque=opaque)
+            else:
+                self._watcher = MeteredWatcher(meter, opaque=opaque)
             self._first_byte = exchange.gateway.clock()
         elif exchange.call.stream:  # asked for a stream, got a whole answer: timed as one
             exchange.deadline = exchange.began + backend.timeouts.response
@@ -150,7 +156,15 @@ class Incoming:
         self._delivery = delivery = Delivery(exchange.client, watcher)
         ends = upstream.complete and not _breaks_off(watcher)
         delivery.begin(
-            upstream.answer, exchange.choice, upstream.length, body, retries=retries, end=ends
+            upstream.answer,
+            exchange.choice,
+            upstream.length,
+            body,
+            retries=retries,
+            end=ends,
+            lines=b""
+            if exchange.meter is None
+            else self._cost_line(exchange.meter, upstream, body),
         )
         if watcher is not None:
             exchange.gateway.counters.active_streams += 1
@@ -158,6 +172,17 @@ class Incoming:
                 self._first_token()
         if upstream.complete:
             self._complete(delivery, ends=ends)
+
+    def _cost_line(self, meter: Meter, upstream: UpstreamConnection, body: bytes) -> bytes:
+        """What the client is told of the cost: all of it, or what is expected."""
+        if self._verdict is not Outcome.SUCCESS:
+            return b""
+        if self._watcher is None:
+            if upstream.complete:
+                meter.whole(body, upstream.answer.encoded)
+                return meter.line(meter.cost())
+            meter.piece(body)
+        return meter.line(meter.beforehand())
 
     # From the commit on
 
@@ -174,6 +199,8 @@ class Incoming:
             data = watcher.feed(data)
             if not had_content and watcher.content:
                 self._first_token()
+        elif self._exchange.meter is not None and self._verdict is Outcome.SUCCESS:
+            self._exchange.meter.piece(data)
         if not upstream.complete:
             if data:
                 delivery.more(data, end=False)

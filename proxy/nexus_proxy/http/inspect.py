@@ -22,7 +22,7 @@ _decode = msgspec.json.Decoder().decode
 def is_error_body(body: bytes, encoded: bytes = b"") -> bool:
     """The body of a 2xx is a JSON error object; `encoded` is its content coding in lower case."""
     if encoded:
-        body = _unpacked(body, encoded)
+        body = unpacked(body, encoded)
     if b'"error"' not in body:
         return False
     try:
@@ -37,7 +37,7 @@ def blames_request(body: bytes, encoded: bytes = b"") -> bool:
     file or an earlier response that the request named.
     """
     try:
-        message = _decode(_unpacked(body, encoded) if encoded else body)
+        message = _decode(unpacked(body, encoded) if encoded else body)
     except (msgspec.DecodeError, RecursionError):
         return False
     error = message.get("error") if isinstance(message, dict) else None
@@ -46,7 +46,7 @@ def blames_request(body: bytes, encoded: bytes = b"") -> bool:
     return "model" not in f"{error.get('code')} {error.get('param')} {error.get('message')}".lower()
 
 
-def _unpacked(body: bytes, encoded: bytes) -> bytes:
+def unpacked(body: bytes, encoded: bytes) -> bytes:
     """The plain bytes, or none where the coding is unknown, broken or hides too much."""
     bits = _WINDOW_BITS.get(encoded)
     if bits is None:

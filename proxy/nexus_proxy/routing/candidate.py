@@ -255,10 +255,3 @@ class Candidate:
         seconds = min(asked, MAX_REST_SECONDS) * (1 + REST_JITTER * random())
         self.resting_until = max(self.resting_until, now + seconds)
         self.backend.touch()
-
-    def cost_nano_usd(self, *, input_tokens: int, output_tokens: int) -> int | None:
-        """What these tokens cost here, rounded down to a nano-USD; None without a price."""
-        if self.traits.price is None:
-            return None
-        price_in, price_out = self.traits.price
-        return (input_tokens * price_in + output_tokens * price_out) // 1_000_000

@@ -89,13 +89,11 @@ def in_force(policies: Iterable[RoutingPolicy]) -> RoutingPolicy | None:
     )
 
 
-def compile_rules(policy: RoutingPolicy | None, *, month: str) -> Rules:
-    """The rules of a policy; `month` is the UTC month (`2026-01`): the spend of another one is not
-    ours.
-    """
+def compile_rules(
+    policy: RoutingPolicy | None, *, budget: BudgetState = BudgetState.NORMAL
+) -> Rules:
+    """The rules of a policy; `budget` is how far its budget is spent."""
     spec = policy.spec if policy else RoutingPolicySpec()
-    budget = policy.status.budget if policy else None
-    state = budget.state if budget and budget.month == month else BudgetState.NORMAL
     return Rules(
         strategy=spec.strategy,
         weights=spec.weights,
@@ -104,8 +102,8 @@ def compile_rules(policy: RoutingPolicy | None, *, month: str) -> Rules:
         traffic=tuple(map(_traffic_rule, spec.traffic_policies)),
         max_retries=spec.max_retries,
         queue=spec.queue,
-        soft_limit=state is not BudgetState.NORMAL,
-        block=_block(state, spec.budget.hard_limit_action),
+        soft_limit=budget is not BudgetState.NORMAL,
+        block=_block(budget, spec.budget.hard_limit_action),
     )
 
 

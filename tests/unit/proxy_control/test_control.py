@@ -60,7 +60,7 @@ def test_a_backend_is_resolved_for_the_byte_path(wired: Any) -> None:
     )
     assert candidate.upstream_model == "org/m"
     assert candidate.traits.capabilities == TOOLS
-    assert candidate.cost_nano_usd(input_tokens=1000, output_tokens=100) == 3_500_000
+    assert candidate.traits.price == (2_500_000_000, 10_000_000_000)
 
 
 def test_google_is_reached_below_its_own_root(wired: Any) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_api import RoutingPolicy
+from nexus_proxy.pricing.limits import limits
 from nexus_proxy.routing.candidate import Traits
 from nexus_proxy.routing.choice import Choice
 from nexus_proxy.routing.explain import explain
@@ -22,12 +23,13 @@ from nexus_proxy.routing.request import TOOLS, VISION
 from nexus_proxy.routing.retry import RetryBudget
 from nexus_proxy.routing.rules import Rules, compile_rules, in_force
 from nexus_proxy.routing.wait import Wait
+from nexus_quality.spend import Spending
 from nexus_quality.subject import Standing
 
 
 def rules_of(**spec: Any) -> Rules:
     policy = msgspec.convert({"metadata": {"name": "r"}, "spec": spec}, RoutingPolicy)
-    return compile_rules(policy, month="2026-01")
+    return compile_rules(policy)
 
 
 def test_before_the_first_table_every_request_waits(world: Any, call: Any) -> None:
@@ -290,7 +292,8 @@ def test_the_budget_acts_as_configured_in_its_own_month(
         },
         RoutingPolicy,
     )
-    rules = compile_rules(policy, month="2026-01")
+    found = limits(policy, Spending(lambda now: now), "2026-01")
+    rules = compile_rules(policy, budget=found.state)
     assert (rules.soft_limit, rules.block) == expected
 
 

@@ -121,7 +121,7 @@ def test_the_last_resort_loosens_only_the_verdict_and_health(
 ) -> None:
     traffic = [{"modelPattern": "*", "privacy": "Restricted", "minTier": 2}]
     policy = {"metadata": {"name": "r"}, "spec": {"trafficPolicies": traffic}}
-    rules = compile_rules(msgspec.convert(policy, RoutingPolicy), month="2026-01")
+    rules = compile_rules(msgspec.convert(policy, RoutingPolicy))
     world.add("never", traits=traits, subject=subject(standing=standing))
     assert isinstance(world.install(rules).choose(call(), 1.0), Rejection)
 

@@ -1,0 +1,1 @@
+"""What attempts cost: usage read from answers, prices, and the budget's limits."""
