@@ -7,6 +7,7 @@ anything else an aborted connection. It knows nothing of attempts.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from nexus_proxy.envelope import broken_stream_event
@@ -67,6 +68,18 @@ class Delivery:
         elif data:
             self._client.write(data)
 
+    def relay(self, read: bytes) -> bool:
+        """Send a read of a stream as it came, framing and all, if it is one chunk of whole events;
+        False if it is not, or if this client is not sent chunks.
+        """
+        watcher = self._watcher
+        if not self._chunked or watcher is None or not read.endswith(b"\n\n\r\n"):
+            return False
+        if not read.startswith(size_line(len(read))) or not watcher.passes(read):
+            return False
+        self._client.write(read)
+        return True
+
     def broken(self, why: str) -> bool:
         """The backend broke the answer; True: the client could be told and the message ended."""
         watcher = self._watcher
@@ -77,6 +90,16 @@ class Delivery:
         self.more(event, end=True)
         self.close = True
         return True
+
+
+@lru_cache(maxsize=1024)
+def size_line(total: int) -> bytes:
+    """The size line of the chunk that has `total` bytes with all its framing."""
+    for digits in range(1, 9):
+        size = total - digits - 4
+        if size > 0 and len(head := b"%x\r\n" % size) == digits + 2:
+            return head
+    return b"\0"  # begins no chunk
 
 
 def _chunk(data: bytes, *, end: bool) -> bytes:

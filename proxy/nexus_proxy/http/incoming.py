@@ -204,12 +204,22 @@ class Incoming:
         if not upstream.complete:
             if data:
                 delivery.more(data, end=False)
+            if type(watcher) is Watcher and watcher.content:  # others look at every event
+                upstream.relay = self._relay
             return
         if watcher is not None:
             data += watcher.finish()
         ends = not _breaks_off(watcher)
         delivery.more(data, end=ends)
         self._complete(delivery, ends=ends)
+
+    def _relay(self, read: bytes) -> bool:
+        """Nearly every read of a stream, once it runs, is a chunk with an event in it."""
+        delivery = self._delivery
+        if delivery is None or not delivery.relay(read):
+            return False
+        self.alive = True
+        return True
 
     def _first_token(self) -> None:
         exchange = self._exchange

@@ -45,6 +45,17 @@ class Watcher:
         self._last = data
         return data
 
+    def passes(self, events: bytes) -> bool:
+        """`feed` for whole events that need not be judged; False if these are none: feed them.
+
+        Framing around the events does no harm.
+        """
+        if not self.content or self._tail or self.opaque or b"error" in events:
+            return False
+        self._before = self._last
+        self._last = events
+        return True
+
     @property
     def waiting(self) -> bool:
         """Part of an event has come, and waits for the rest of it."""

@@ -9,6 +9,7 @@ matter.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -29,9 +30,13 @@ _DISCARDED = Answer()  # where trailers leave their marks
 class UpstreamConnection(asyncio.Protocol):
     """`answer` is the head once `headed`, `length` its Content-Length; `answered`: a byte of it
     came; `complete`: the message has ended.
+
+    `relay` is offered each read that begins a chunk, before llhttp sees it. If it takes one (and it
+    must take whole chunks only), llhttp goes on with the next as if there had been none.
     """
 
     __slots__ = (
+        "_between_chunks",
         "_body",
         "_building",
         "_first",
@@ -49,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         "idle_since",
         "length",
         "pool",
+        "relay",
         "transport",
         "used",
     )
@@ -58,6 +64,8 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.exchange: Exchange | None = None
+        self.relay: Callable[[bytes], bool] | None = None
+        self._between_chunks = False
         self.used = 0
         self.idle_since = 0.0
         self._paused = False
@@ -91,7 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def release(self) -> None:
         """The answer is complete and taken: back to the pool if both sides allow it."""
-        self.exchange = None
+        self.exchange = self.relay = None
         # An answer that overtook its request leaves request bytes behind: not a place for the next.
         if not self._reusable or self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -103,7 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Nobody wants the rest: the backend is told at once."""
-        self.exchange = None
+        self.exchange = self.relay = None
         self.transport.abort()  # not close(): TLS would wait for the peer while data still flows
 
     def pause(self) -> None:
@@ -125,6 +133,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        relay = self.relay
+        if relay is not None and self._between_chunks and relay(data):
+            return
         exchange = self.exchange
         if exchange is None:
             self.pool.drop(self)  # bytes nobody asked for: the next answer could not be trusted
@@ -151,6 +162,8 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             malformed = True
             self._reusable = False
+        if not data.endswith(b"\r\n"):
+            self._between_chunks = False  # the next chunk's size may have begun
         if not self.headed:
             self._head_bytes += len(data)
             malformed = malformed or self._head_bytes > MAX_HEAD_BYTES
@@ -170,6 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
+        self.relay = None
         self._reusable = False
         if exchange is None:
             self.pool.drop(self)
@@ -188,6 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self.complete:
             self._reusable = False  # a second answer to one request
+        self._between_chunks = False
         self._building = Answer()
         self._lines = []
 
@@ -217,6 +232,12 @@ class UpstreamConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if not self.complete:
             self._body.append(data)
+
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
 
     def on_message_complete(self) -> None:
         if self.headed and not self.complete:

@@ -20,6 +20,7 @@ from nexus_devtools.rawhttp.messages import (
 )
 from nexus_devtools.rawhttp.peers import Incomplete, Peer, Script, says, says_and_closes, until
 from nexus_devtools.rawhttp.stage import Stage
+from nexus_proxy.http.delivery import size_line
 from nexus_proxy.routing.candidate import Timeouts
 from nexus_quality.outcome import Outcome
 
@@ -286,3 +287,67 @@ async def test_comments_alone_are_held_only_for_a_while(stage: Stage) -> None:
     release.set()
     await client.reader.readuntil(b"0\r\n\r\n")
     assert stage.outcomes() == [Outcome.SUCCESS]
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 10_000])
+async def test_a_long_stream_arrives_as_sent_however_it_is_cut(stage: Stage, size: int) -> None:
+    events = [event(f"word {n}" * (n % 40 + 1)) for n in range(60)]
+    sent = b"".join(map(chunk, [*events, DONE])) + END
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await peer.send(SSE_HEAD + chunk(event("first")))
+        await asyncio.sleep(0)
+        for start in range(0, len(sent), size):
+            await peer.send(sent[start : start + size])
+            await asyncio.sleep(0)
+
+    await stage.backend(script)
+    answer = await stage.ask(post(STREAM_BODY))
+    assert answer.body == event("first") + b"".join(events) + DONE
+    assert stage.outcomes() == [Outcome.SUCCESS]
+
+
+async def test_chunks_that_come_one_a_read_are_passed_on_as_they_are(stage: Stage) -> None:
+    events = [event(f"word {n}" * (n % 40 + 1)) for n in range(40)]
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await peer.send(SSE_HEAD + chunk(event("first")))
+        for each in events:
+            sent = stage.counters.bytes_sent
+            await peer.send(chunk(each))
+            await until(lambda sent=sent: stage.counters.bytes_sent > sent)
+        await peer.send(chunk(DONE) + END)
+
+    await stage.backend(script)
+    answer = await stage.ask(post(STREAM_BODY))
+    assert answer.body == event("first") + b"".join(events) + DONE
+    assert stage.outcomes() == [Outcome.SUCCESS]
+
+
+async def test_what_only_looks_like_a_chunk_is_carried_as_content(stage: Stage) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    likeness = chunk(event("b"))
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await peer.send(head + event("a"))
+        await until(lambda: stage.attempts()[-1].content_at)
+        await peer.send(likeness)
+        await asyncio.sleep(0.05)
+        await peer.send(DONE)
+        await peer.close()
+
+    whole = says(SSE_HEAD + chunk(event("x")) + chunk(DONE) + END)
+    await stage.backend(whole, script)
+    client = await stage.client()
+    for body in (event("x") + DONE, event("a") + likeness + DONE):
+        await client.send(post(STREAM_BODY))
+        assert (await client.receive()).body == body
+
+
+@pytest.mark.parametrize("total", [*range(1, 40), 260, 261, 262, 263, 4102, 4103, 65_545])
+def test_the_size_line_of_a_chunk_follows_from_its_length(total: int) -> None:
+    head = size_line(total)
+    if head != b"\0":
+        assert len(head) + int(head, 16) + 2 == total
+    else:
+        assert all(len(chunk(b"x" * n)) != total for n in range(max(1, total - 12), total))
