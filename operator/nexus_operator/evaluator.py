@@ -128,7 +128,8 @@ class Evaluator:
         namespaces, piece = set(), Slice()
         for backend in self._registry.backends:
             uid = backend.metadata.uid
-            if now < self._next_look(uid):
+            # Deleted while this round was at another: the engine does not know it any more.
+            if self._registry.backends.get(uid) is None or now < self._next_look(uid):
                 continue
             self._looked[uid] = now
             namespaces.add(backend.metadata.namespace)

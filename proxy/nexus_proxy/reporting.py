@@ -19,6 +19,7 @@ from nexus_api.pace import paced
 from nexus_proxy.counters import Counters
 from nexus_proxy.intake import Undelivered
 from nexus_quality.monitor import REPLAY_EVERY_SECONDS, Monitor
+from nexus_quality.refusals import UNKNOWN_BACKEND
 from nexus_quality.report import Answer, Report, encode, parts
 
 FULL_SECONDS = (paced(10.0), paced(30.0))
@@ -129,7 +130,9 @@ class Reporter:
         now = self._clock()
         self._worked()
         for refusal in answer.refused:
-            _log.warning("the operator refused a part of the report: %s", refusal.reason)
+            # Of a backend that came or went a moment ago the two watches know at different times.
+            level = logging.DEBUG if refusal.reason == UNKNOWN_BACKEND else logging.WARNING
+            _log.log(level, "the operator refused a part of the report: %s", refusal.reason)
         if self._monitor.acknowledged(report, answer, now):
             earliest = max(now, self._replayed + REPLAY_EVERY_SECONDS)
             self._replay_at = min(
