@@ -110,6 +110,12 @@ class Window:
                 if generation >= since_generation:
                     yield counts
 
+    def buckets(self) -> Iterator[tuple[int, int, Counts]]:
+        """Every (bucket, generation, counters) there is, to be read only."""
+        for bucket, tagged in self._buckets.items():
+            for generation, counts in tagged.items():
+                yield bucket, generation, counts
+
     def covered(self, now: float) -> float:
         """How many seconds of history there are, up to the window's span; at least one bucket."""
         if not self._buckets:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_quality.counts import NUMBERS, Counts
-from nexus_quality.ledger import Ledger, Taken
+from nexus_quality.ledger import Ledger, Taken, Whole
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.policy import DEFAULT_POLICY
@@ -181,13 +181,23 @@ class Mistreatment:
             self.restart_proxy(number)
 
     def assert_exact(self) -> None:
-        for family in Family:
+        for family in (Family.TEN_SECONDS, Family.MINUTE):
             for (uid, model, generation), counted in self.oracle.items():
                 sums = self.merged(uid, model, family, generation)
                 sums.add(self.merged(uid, model, family, generation + 1), -1)
                 assert {name: getattr(sums, name) for name in counted} == dict(counted), family
                 if family is Family.MINUTE:
                     assert sum(sums.ttft_bins.values()) == counted["ttft_count"]
+        self.assert_exact_days()
+
+    def assert_exact_days(self) -> None:
+        """Hours are counted whatever the generation."""
+        days: dict[tuple[str, str], Counter[str]] = {}
+        for (uid, model, _), counted in self.oracle.items():
+            days.setdefault((uid, model), Counter()).update(counted)
+        for (uid, model), counted in days.items():
+            day = self.ledger.whole(uid, self.now).get(model, Whole()).day
+            assert {name: getattr(day, name) for name in counted} == dict(counted)
 
     def merged(self, uid: str, model: str, family: Family, generation: int) -> Counts:
         sums = Counts()

@@ -95,12 +95,14 @@ def test_a_model_that_the_backend_does_not_have_is_counted_as_other_each_for_its
     assert counted(ledger) == {"m": 5, "other": 15}
 
 
-def test_what_a_model_was_counted_as_goes_on_from_what_is_known_now() -> None:
+def test_what_a_cell_was_counted_as_it_stays_whatever_is_known_later() -> None:
     ledger = Ledger()
     take(ledger, cell(model="new", requests=3), known=Known(models=("m",)))
-    take(ledger, cell(model="new", requests=10), known=Known(models=("m", "new")))
-    take(ledger, cell(model="new", requests=10), known=Known(models=("m", "new")))
-    assert counted(ledger) == {"other": 3, "new": 7}
+    later = Known(models=("m", "new"))
+    take(ledger, cell(model="new", requests=10), known=later)
+    assert counted(ledger) == {"other": 10}
+    take(ledger, cell(model="new", generation=1, requests=4), known=later)
+    assert counted(ledger) == {"other": 10, "new": 4}
 
 
 def test_of_a_backend_whose_models_are_unknown_some_are_told_apart(

@@ -44,11 +44,12 @@ def some_report(chance: random.Random, now: float, grown: dict[tuple[object, ...
 def added_up(ledger: Ledger, uid: str, model: str, family: Family, now: float) -> Counts:
     """Every bucket of every reporter that is within the window."""
     found = Counts()
-    for reporter in ledger.reporters.values():
-        series = reporter.of(uid).get(model)
-        if series is not None:
-            span = float(family * (family.span - 1))
-            found.add(series.windows[family].last(span + family, now - now % family))
+    series_of = [r.of(uid).get(model) for r in ledger.reporters.values()]
+    # All share one window of hours.
+    shared = family is Family.HOUR
+    for series in [one for one in series_of if one is not None][: 1 if shared else None]:
+        span = float(family * (family.span - 1))
+        found.add(series.windows[family].last(span + family, now - now % family))
     return found
 
 

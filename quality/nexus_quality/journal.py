@@ -1,0 +1,206 @@
+"""What of a ledger changed since it was last saved, as keys; and the rows that are due for it.
+
+Promises that all changes of one reporter come in one batch, so that a cell is never saved both by
+itself and in a sum, nor in neither. What could not be written is put back, and comes again with the
+values it has by then. It writes nothing, and its memory is bounded by the ledger's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from nexus_quality.counts import Counts
+from nexus_quality.report import CellKey
+from nexus_quality.saved import (
+    ENDED,
+    FLEET,
+    Batch,
+    CellRow,
+    FailureRow,
+    LifeRow,
+    ReporterRow,
+    SumRow,
+    UseRow,
+    counts_to_bytes,
+)
+from nexus_quality.window import Family
+
+if TYPE_CHECKING:
+    from nexus_quality.ledger import Ledger, Reporter
+
+SLICE_ROWS = 2000
+
+
+class SumKey(NamedTuple):
+    """A sealed sum's identity; `reporter` `FLEET`: over all of them."""
+
+    family: int
+    bucket: int
+    reporter: str
+    uid: str
+    model: str
+    generation: int
+
+
+def sum_of(reporter: str, key: CellKey, placed: int, model: str) -> SumKey:
+    """The sum that a cell belongs to: hours are the fleet's and of any generation."""
+    if key.family == Family.HOUR:
+        return SumKey(key.family, placed, FLEET, key.uid, model, 0)
+    return SumKey(key.family, placed, reporter, key.uid, model, key.generation)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What changed of one reporter: cells (with their incarnation), sums that grew, and so on."""
+
+    cells: set[tuple[str, CellKey]] = field(default_factory=set)
+    grown: dict[SumKey, Counts] = field(default_factory=dict)
+    lives: set[str] = field(default_factory=set)
+    uses: set[tuple[str, str]] = field(default_factory=set)
+
+    def grow(self, key: SumKey, counts: Counts) -> None:
+        """A sum grew by `counts`."""
+        known = self.grown.get(key)
+        if known is None:
+            known = self.grown[key] = Counts()
+        known.add(counts)
+
+
+class Journal:
+    """The changes of a ledger since they were last collected, by reporter."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, Changes] = {}
+        self._collected: dict[str, Changes] = {}
+        self._failures: set[tuple[str, str]] = set()
+        self._forgotten: dict[str, None] = {}
+        self._forgetting: list[str] = []
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing is to be saved."""
+        return not (self._changes or self._forgotten)
+
+    def of(self, reporter: str) -> Changes:
+        """The changes of a reporter, to be added to."""
+        changes = self._changes.get(reporter)
+        if changes is None:
+            changes = self._changes[reporter] = Changes()
+        return changes
+
+    def failed(self, uid: str, model: str) -> None:
+        """A (backend, model) failed."""
+        self._failures.add((uid, model))
+
+    def forget(self, uid: str) -> None:
+        """Nothing of a backend is to stay."""
+        self._forgotten[uid] = None
+        for changes in self._changes.values():
+            for key in [key for key in changes.grown if key.uid == uid]:
+                del changes.grown[key]
+
+    def collect(self, ledger: Ledger, batch: Batch, now: float) -> Iterator[None]:
+        """Fill a batch; yields now and then, so that something else may happen in between."""
+        batch.oldest = {int(f): f.oldest(now) for f in (Family.MINUTE, Family.HOUR)}
+        self._forgetting, self._forgotten = list(self._forgotten), {}
+        batch.forgotten = self._forgetting
+        _failures(ledger, self._failures, batch)
+        self._failures = set()
+        rows = 0
+        for name in list(self._changes):
+            changes = self._collected[name] = self._changes.pop(name)
+            _reporter(name, ledger.reporters.get(name), changes, batch)
+            if batch.rows - rows >= SLICE_ROWS:
+                rows = batch.rows
+                yield
+
+    def saved(self) -> None:
+        """What was collected is safe."""
+        self._collected = {}
+        self._forgetting = []
+
+    def put_back(self) -> None:
+        """What was collected could not be saved."""
+        for name, old in self._collected.items():
+            changes = self.of(name)
+            changes.cells |= old.cells
+            changes.lives |= old.lives
+            changes.uses |= old.uses
+            for key, counts in old.grown.items():
+                changes.grow(key, counts)
+        self._forgotten |= dict.fromkeys(self._forgetting)
+        self.saved()
+
+
+def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Batch) -> None:
+    """The rows of one reporter, all in one go."""
+    if reporter is None:
+        batch.gone_reporters.append(name)
+    else:
+        batch.reporters.append(ReporterRow(name, reporter.heard, reporter.gone))
+        batch.uses.extend(UseRow(name, uid, model) for uid, model in changes.uses)
+    lives = {} if reporter is None else reporter.incarnations
+    for incarnation in changes.lives:
+        life = lives.get(incarnation)
+        if reporter is not None and incarnation in reporter.ended:
+            batch.lives.append(LifeRow(name, incarnation, 0.0, 0.0, 0, ENDED, ENDED, ENDED))
+        elif life is None:
+            batch.gone_lives.append((name, incarnation))
+        else:
+            marks = (life.sealed.get(family, -1) for family in Family)
+            row = (name, incarnation, life.offset, life.heard, life.told_ms, *marks)
+            batch.lives.append(LifeRow._make(row))
+    for incarnation, key in changes.cells:
+        life = lives.get(incarnation)
+        taken = None if life is None else life.cells.get(key)
+        if taken is None:
+            batch.gone_cells.append((name, incarnation, *key))
+        else:
+            blob = counts_to_bytes(taken.counts)
+            batch.cells.append(CellRow(name, incarnation, *key, taken.placed, taken.model, blob))
+    batch.grown.extend(SumRow(*key, counts_to_bytes(c)) for key, c in changes.grown.items())
+
+
+def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> None:
+    for uid, model in failed:
+        whole = ledger.wholes(uid).get(model)
+        if whole is not None and whole.last_failure is not None:
+            batch.failures.append(FailureRow(uid, model, whole.last_failure))
+
+
+def everything(ledger: Ledger) -> Journal:
+    """A journal by which all there is will be saved anew."""
+    journal = Journal()
+    for uid in ledger.uids():
+        whole = journal.of(FLEET)
+        for model, one in ledger.wholes(uid).items():
+            journal.failed(uid, model)
+            for bucket, generation, counts in one.days.buckets():
+                whole.grow(SumKey(Family.HOUR, bucket, FLEET, uid, model, generation), counts)
+    for reporter in ledger.reporters.values():
+        _all_of(reporter, journal)
+    return journal
+
+
+def _all_of(reporter: Reporter, journal: Journal) -> None:
+    name, changes, whole = reporter.name, journal.of(reporter.name), journal.of(FLEET)
+    for uid, models in reporter.series.items():
+        for model, series in models.items():
+            changes.uses.add((uid, model))
+            for bucket, generation, counts in series.windows[Family.MINUTE].buckets():
+                changes.grow(SumKey(Family.MINUTE, bucket, name, uid, model, generation), counts)
+    for incarnation, life in reporter.incarnations.items():
+        changes.lives.add(incarnation)
+        for key, kept in life.cells.items():
+            changes.cells.add((incarnation, key))
+            # What is saved as a cell is not sealed.
+            of = whole if key.family == Family.HOUR else changes
+            sum_key = sum_of(name, key, kept.placed, kept.model)
+            known = of.grown.get(sum_key)
+            if known is not None:
+                known.add(kept.counts, -1)
+                if known.empty:
+                    del of.grown[sum_key]
+    changes.lives.update(reporter.ended)

@@ -1,0 +1,97 @@
+"""A ledger made of saved rows: as it was, but for what its reporters have yet to repeat.
+
+Promises the same windows, marks and cells, whatever the clocks of both processes said: a bucket
+that would lie in the future is put into the present one. Who was alive when the rows were saved is
+awaited. It reads no file.
+"""
+
+from __future__ import annotations
+
+from nexus_quality.counts import Counts
+from nexus_quality.ledger import Incarnation, Kept, Ledger, Reporter
+from nexus_quality.report import Cell, CellKey
+from nexus_quality.saved import ENDED, FLEET, Saved, counts_from_bytes
+from nexus_quality.window import Family
+
+ALIVE_SECONDS = 90.0
+_FAMILIES = {int(family): family for family in Family}
+
+
+def restore(saved: Saved, now: float) -> Ledger:
+    """The ledger at `now` (operator's clock); raises InvalidRow."""
+    ledger = Ledger(now)
+    ledger.restored = True
+    _reporters(ledger, saved, now)
+    for reporter, uid, model in saved.uses:
+        if (known := ledger.reporters.get(reporter)) is not None:
+            ledger.series_of(known, uid, model)
+    _cells(ledger, saved, now)
+    _sums(ledger, saved, now)
+    for uid, model, at in saved.failures:
+        ledger.whole_of(uid, model).last_failure = min(at, now)
+    return ledger
+
+
+def _reporters(ledger: Ledger, saved: Saved, now: float) -> None:
+    rows = list(saved.reporters)
+    newest = max((row.heard for row in rows), default=0.0)
+    for name, heard, gone in rows:
+        reporter = ledger.reporters[name] = Reporter(
+            name, heard=min(heard, now), gone=bool(gone), restored=True
+        )
+        reporter.awaited = not gone and newest - heard <= ALIVE_SECONDS
+    for row in saved.lives:
+        if (owner := ledger.reporters.get(row.reporter)) is None:
+            continue
+        if row.ten == ENDED:
+            owner.ended[row.incarnation] = None
+        else:
+            life = owner.incarnations[row.incarnation] = Incarnation(
+                row.offset, min(row.heard, now), told_ms=row.told_ms, restored=True
+            )
+            life.sealed = dict(zip(Family, (row.ten, row.minute, row.hour), strict=True))
+
+
+def _cells(ledger: Ledger, saved: Saved, now: float) -> None:
+    for row in saved.cells:
+        reporter, family = ledger.reporters.get(row.reporter), _FAMILIES.get(row.family)
+        life = reporter.incarnations.get(row.incarnation) if reporter else None
+        if reporter is None or life is None or family is None:
+            continue
+        counts = counts_from_bytes(row.counts)
+        key = CellKey(row.family, row.bucket, row.uid, row.model, row.generation)
+        placed = _within(row.placed, family, now)
+        life.keep(key, Kept(placed, _cell(key, counts), row.counted))
+        series = ledger.series_of(reporter, row.uid, row.counted)
+        generation = 0 if family is Family.HOUR else row.generation
+        series.windows[family].add(placed, generation, counts)
+
+
+def _sums(ledger: Ledger, saved: Saved, now: float) -> None:
+    for row in saved.sums:
+        family, reporter = _FAMILIES.get(row.family), ledger.reporters.get(row.reporter)
+        if family is None or (reporter is None and row.reporter != FLEET):
+            continue
+        window = (
+            ledger.whole_of(row.uid, row.model).days
+            if reporter is None
+            else ledger.series_of(reporter, row.uid, row.model).windows[family]
+        )
+        counts = counts_from_bytes(row.counts)
+        window.add(_within(row.bucket, family, now), row.generation, counts)
+
+
+def _within(bucket: int, family: Family, now: float) -> int:
+    return min(bucket, int(now // family) + 1)
+
+
+def _cell(key: CellKey, counts: Counts) -> Cell:
+    cell = Cell(
+        family=key.family,
+        bucket=key.bucket,
+        uid=key.uid,
+        model=key.model,
+        generation=key.generation,
+    )
+    cell.add(counts)
+    return cell

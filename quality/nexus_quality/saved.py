@@ -1,0 +1,159 @@
+"""The rows a ledger is saved as: what a store keeps of reporters, their lives, cells and sums.
+
+Promises a form that says nothing about files or SQL, and counters that a later version with more of
+them still reads. Which rows are due is `journal`'s, what they become again `restoring`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import NamedTuple
+
+import msgspec
+
+from nexus_quality.counts import NUMBERS, Counts
+
+FLEET = ""
+ENDED = 2**62
+_numbers = attrgetter(*NUMBERS)
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(tuple[dict[int, int], tuple[int, ...]])
+
+
+class InvalidRow(ValueError):
+    """A row that no version of this program wrote."""
+
+
+class ReporterRow(NamedTuple):
+    """A reporter. `heard`: when it last was, epoch seconds; `gone`: it has said goodbye."""
+
+    name: str
+    heard: float
+    gone: bool
+
+
+class LifeRow(NamedTuple):
+    """An incarnation: its clock's offset, and the last sealed bucket of each family (all of them
+    `ENDED`: it is known only as one that may not come back).
+    """
+
+    reporter: str
+    incarnation: str
+    offset: float
+    heard: float
+    told_ms: int
+    ten: int
+    minute: int
+    hour: int
+
+
+class UseRow(NamedTuple):
+    """A reporter has counted something of a (backend, model), however long ago."""
+
+    reporter: str
+    uid: str
+    model: str
+
+
+class CellRow(NamedTuple):
+    """A cell that is not sealed. `placed`: its bucket on the operator's clock; `counted`: the model
+    it counts for.
+    """
+
+    reporter: str
+    incarnation: str
+    family: int
+    bucket: int
+    uid: str
+    model: str
+    generation: int
+    placed: int
+    counted: str
+    counts: bytes
+
+
+class SumRow(NamedTuple):
+    """Sealed cells of one bucket on the operator's clock, of a reporter or of all (`FLEET`)."""
+
+    family: int
+    bucket: int
+    reporter: str
+    uid: str
+    model: str
+    generation: int
+    counts: bytes
+
+
+class FailureRow(NamedTuple):
+    """When a (backend, model) last failed, epoch seconds."""
+
+    uid: str
+    model: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """All rows of a store; each is read once."""
+
+    reporters: Iterable[ReporterRow] = ()
+    lives: Iterable[LifeRow] = ()
+    uses: Iterable[UseRow] = ()
+    cells: Iterable[CellRow] = ()
+    sums: Iterable[SumRow] = ()
+    failures: Iterable[FailureRow] = ()
+
+
+@dataclass(slots=True)
+class Batch:
+    """What to write in one transaction, in this order: deletions, rows, growth of sums.
+
+    `forgotten`: UIDs of which nothing stays. `gone_…`: the keys of rows that are no more.
+    `grown`: added to the sum that is there. `oldest`: by family, the oldest bucket that counts.
+    """
+
+    forgotten: list[str] = field(default_factory=list)
+    gone_reporters: list[str] = field(default_factory=list)
+    gone_lives: list[tuple[str, str]] = field(default_factory=list)
+    gone_cells: list[tuple[str, str, int, int, str, str, int]] = field(default_factory=list)
+    oldest: dict[int, int] = field(default_factory=dict)
+    reporters: list[ReporterRow] = field(default_factory=list)
+    lives: list[LifeRow] = field(default_factory=list)
+    uses: list[UseRow] = field(default_factory=list)
+    cells: list[CellRow] = field(default_factory=list)
+    failures: list[FailureRow] = field(default_factory=list)
+    grown: list[SumRow] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it writes or deletes."""
+        return (
+            len(self.gone_cells)
+            + len(self.cells)
+            + len(self.grown)
+            + len(self.reporters)
+            + len(self.lives)
+        )
+
+
+def counts_to_bytes(counts: Counts) -> bytes:
+    """Counters as a few bytes: the bins, then the numbers in the order of `NUMBERS`."""
+    return _encode((counts.ttft_bins, _numbers(counts)))
+
+
+def counts_from_bytes(data: bytes) -> Counts:
+    """The counters again; raises InvalidRow."""
+    try:
+        bins, numbers = _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise InvalidRow(f"counters that cannot be read: {error}") from None
+    return Counts(ttft_bins=bins, **dict(zip(NUMBERS, numbers, strict=False)))
+
+
+def added(one: bytes, other: bytes) -> bytes:
+    """The sum of two counters as bytes."""
+    total = counts_from_bytes(one)
+    total.add(counts_from_bytes(other))
+    return counts_to_bytes(total)
