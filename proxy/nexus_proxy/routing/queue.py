@@ -95,10 +95,6 @@ class Waiter:
         self.forgiven: frozenset[Candidate] = frozenset()
         self.line: Line
 
-    def patience(self, now: float, max_wait_seconds: float) -> float:
-        """How many seconds it can still wait."""
-        return self.deadline - now if self.ticket else max_wait_seconds - self.waited
-
 
 Place = tuple[int, int, Waiter]
 
@@ -198,8 +194,8 @@ class Queue:
         waiter = call.waiter
         if waiter is None:
             waiter = call.waiter = Waiter(guest)
-        patience = waiter.patience(now, wait.max_wait_seconds)
-        why = self._why_not(call, wait, patience)
+        patience = wait.max_wait_seconds - waiter.waited
+        why = self._why_not(call, wait, patience, now)
         if why is not None:
             outcome, text = why
             self._counters.refused(outcome)
@@ -375,11 +371,13 @@ class Queue:
             self._timer.cancel()
             self._timer, self._timer_at = None, math.inf
 
-    def _why_not(self, call: Call, wait: Wait, patience: float) -> tuple[str, str] | None:
+    def _why_not(
+        self, call: Call, wait: Wait, patience: float, now: float
+    ) -> tuple[str, str] | None:
         if self.closed:
             return DRAINING, "the proxy is shutting down"
-        if patience <= 0.0:
-            return LATE, f"it has waited {wait.max_wait_seconds:g} s for a place"
+        if patience <= 0.0 or wait.soonest > now + patience:
+            return LATE, f"there is none within the {wait.max_wait_seconds:g} s it may wait"
         if self.depth >= wait.max_size:
             return FULL, f"the queue is full: {self.depth} requests wait"
         if self._bytes + len(call.body) > MAX_BYTES:

@@ -201,16 +201,13 @@ class Router:
         queue = self.table.rules.queue
         if not queue.enabled:
             return None
-        longest = float(queue.max_wait_seconds)
-        waiter = call.waiter
         return wait_of(
             call,
             plan,
             now,
             _tried(call),
-            patience=longest if waiter is None else waiter.patience(now, longest),
             max_size=queue.max_size,
-            max_wait_seconds=longest,
+            max_wait_seconds=float(queue.max_wait_seconds),
         )
 
     def behind(self, call: Call, choice: Choice) -> Wait:

@@ -25,7 +25,8 @@ class Wait:
     Calls of one `key` may go to the same places, so one of them stands for all. `until` is when the
     first rest ends, infinity if only places are missing. `forgiven` are candidates that were tried
     and asked for a rest: after it they may be tried again. `free`: there is a place already, but
-    others came first. `max_size` and `max_wait_seconds` are the queue's bounds in force.
+    others came first; `soonest`: no place can be there before. `max_size` and `max_wait_seconds`
+    are the queue's bounds in force.
     """
 
     key: WaitKey
@@ -33,6 +34,7 @@ class Wait:
     until: float = math.inf
     forgiven: frozenset[Candidate] = frozenset()
     free: bool = False
+    soonest: float = -math.inf
     max_size: int = 100
     max_wait_seconds: float = 30.0
 
@@ -48,23 +50,25 @@ def wait_of(
     now: float,
     tried: Collection[Candidate],
     *,
-    patience: float,
     max_size: int,
     max_wait_seconds: float,
 ) -> Wait | None:
-    """What a call should wait for, for at most `patience` seconds; None if there is nothing."""
+    """What a call should wait for; None if there is nothing that ends within `max_wait_seconds`."""
     backends: set[Backend] = set()
     forgiven: set[Candidate] = set()
-    until = math.inf
+    until = soonest = math.inf
     for leg in plan.legs:
         for candidate in _willing(leg):
             rest = candidate.resting_until - now
             again = candidate in tried
-            if rest > patience or _missing(candidate, call, now) or (again and rest <= 0.0):
+            if rest > max_wait_seconds or _missing(candidate, call, now) or (again and rest <= 0.0):
                 continue
             if rest > 0.0:
                 until = min(until, candidate.resting_until)
-            elif not _full(candidate.backend):
+                soonest = min(soonest, candidate.resting_until)
+            elif _full(candidate.backend):
+                soonest = -math.inf
+            else:
                 continue
             backends.add(candidate.backend)
             if again:
@@ -76,6 +80,7 @@ def wait_of(
         frozenset(backends),
         until,
         frozenset(forgiven),
+        soonest=soonest,
         max_size=max_size,
         max_wait_seconds=max_wait_seconds,
     )
