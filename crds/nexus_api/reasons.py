@@ -33,7 +33,7 @@ EXCLUDED: Final = "Excluded"  # taken out by the verdict
 # Reasons of Healthy.
 PROBE_SUCCEEDED: Final = "ProbeSucceeded"  # True: the probe answers as expected
 ALIVE_UNAUTHENTICATED: Final = "AliveUnauthenticated"  # True: 401 or 403 to a probe without key
-PROBE_FAILED: Final = "ProbeFailed"  # False: failureThreshold probes failed
+PROBE_FAILED: Final = "ProbeFailed"  # False: failureThreshold probes failed (Unknown: just now)
 AWAITING_FIRST_PROBE: Final = "AwaitingFirstProbe"  # Unknown: not probed yet
 PROBING_DISABLED: Final = "ProbingDisabled"  # Unknown: healthCheck.enabled is false
 PROBE_DISAGREES: Final = "ProbeDisagrees"  # Unknown: probes fail, but proxies succeed

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from nexus_quality.docket import Hearing
 from nexus_quality.engine import BackendFacts, Engine
+from nexus_quality.evidence import ALIVE_SECONDS
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
 from nexus_quality.rules import Firing
@@ -54,6 +55,13 @@ class FleetEngine(Engine):
         since = self._renewed.get(uid, float("-inf"))
         heard = voices(self._ledger.reporters.values(), uid, usual, now=now, since=since)
         return judge(heard, min_reporters=self.policy(uid).min_reporters)
+
+    def heard(self, since: float, now: float) -> bool:
+        """Whether all living reporters have said what there was to say since a moment."""
+        living = (r for r in self._ledger.reporters.values() if not r.gone)
+        return now - since > NEWS_SECONDS or all(
+            reporter.heard >= since or now - reporter.heard > ALIVE_SECONDS for reporter in living
+        )
 
     def served(self, uid: str, seconds: float, now: float) -> bool:
         """Whether a proxy reported a success within the last `seconds`.

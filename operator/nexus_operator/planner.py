@@ -229,11 +229,13 @@ class Planner:
             return findings
         span = check.failure_threshold * check.period_seconds
         was_out = backend.status.state is BackendState.UNHEALTHY
+        since = findings.health.failing_since
+        heard = since is None or self._engine.heard(since, now)
         health = judged(
             findings.health,
             suspect=findings.suspect,
             served=self._engine.served(uid, span, now),
-            heard=was_out or not self._starting(backend, assessment, now),
+            heard=was_out or (heard and not self._starting(backend, assessment, now)),
             failure_threshold=check.failure_threshold,
             period_seconds=check.period_seconds,
         )

@@ -145,7 +145,7 @@ def judged(
         return _unknown(health, reasons.PROBE_DISAGREES, message)
     if not heard:
         message = words.probe_unheard(seen=seen, seconds=UNHEARD_SECONDS)
-        return _unknown(health, reasons.PROBE_DISAGREES, message)
+        return _unknown(health, reasons.PROBE_FAILED, message)
     if not health.failures:
         return health  # remembered from a status, in full
     said = words.probes_failing(

@@ -81,10 +81,10 @@ def probe_disagrees(*, seen: str, seconds: int) -> str:
 
 
 def probe_unheard(*, seen: str, seconds: int) -> str:
-    """Probes fail, and the operator has just started."""
+    """Probes fail, and the proxies have not been heard since."""
     return (
-        f"Probes fail ({seen}), but the operator has just started; it waits up to {seconds} s for "
-        "the proxies to say whether requests succeed"
+        f"Probes fail ({seen}); before that counts, the proxies have up to {seconds} s to say "
+        "whether requests succeed"
     )
 
 
@@ -107,6 +107,19 @@ def probes_failing(*, seen: str, failures: int, threshold: int, seconds: int) ->
 
 NOT_PROBED = "Not probed yet"
 PROBING_OFF = "spec.healthCheck.enabled is false: never probed"
+
+
+# Verdicts
+
+
+def own_breaker(*, model: str, state: str, failures: int) -> Words:
+    """A proxy's own breaker keeps a model, or with `model` "" the backend, away."""
+    subject = f"Model {model}: this" if model else "This"
+    after = f"{failures} failures in a row" if failures else "failures in a row"
+    return Words(
+        f"{subject} proxy's breaker is {state} after {after}",
+        "Wait for a probing request to succeed, or look at the backend",
+    )
 
 
 # Routing
