@@ -21,10 +21,10 @@ from nexus_api.fingerprint import verdict_fingerprint
 from nexus_proxy.control import Objects
 from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.policy import DEFAULT_POLICY, policy_from_spec
-from nexus_quality.published import exclusion_of
+from nexus_quality.published import exclusion_of, shared_of, with_verdicts
 from nexus_quality.report import Answer, decode_report
 from nexus_quality.shared import SharedVerdict
-from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 
 EXPIRE_SECONDS = 10.0
 ROUND_SECONDS = 30.0
@@ -55,7 +55,7 @@ class Operator:
         self._watchers: dict[int, Watcher] = {}
         self._seen: dict[int, float] = {}
         self.published: dict[str, SharedVerdict] = {}
-        self.written: dict[str, Verdict] = {}
+        self.written: dict[str, Verdicts] = {}
         self._life = 0
         self.running = True
         self._begin(started=self._now() - WARM_SECONDS)
@@ -90,8 +90,8 @@ class Operator:
         """A new process starts: verdicts from status, counters from the proxies' replay."""
         self.running = True
         self._begin(started=self._now())
-        for uid, verdict in self.written.items():
-            self.engine.restore(uid, status_of(verdict), self._now())
+        for uid, verdicts in self.written.items():
+            self.engine.restore(uid, status_of(verdicts), self._now())
         self._set_timer()
 
     # Reports
@@ -136,17 +136,16 @@ class Operator:
         transition = self.engine.wanted(uid, self._now())
         if uid in self._writing:
             return
-        verdict = transition.after if transition else self.engine.verdict(uid)
-        known = self.written.get(uid, Verdict())
-        if transition or verdict.share_basis_points != known.share_basis_points:
+        verdicts = transition.verdicts if transition else self.engine.verdicts(uid)
+        if transition or shares_of(verdicts) != shares_of(self.written.get(uid, Verdicts())):
             self._writing.add(uid)
             life = self._life
             self._world.after(
-                self._delay("write"), lambda: self._accepted(uid, life, transition, verdict)
+                self._delay("write"), lambda: self._accepted(uid, life, transition, verdicts)
             )
 
     def _accepted(
-        self, uid: str, life: int, transition: Transition | None, verdict: Verdict
+        self, uid: str, life: int, transition: Transition | None, verdicts: Verdicts
     ) -> None:
         if life != self._life or not self.running:
             return
@@ -154,13 +153,13 @@ class Operator:
         if transition is not None:
             self.engine.accept(transition, self._now())
             self._log.transition(uid, transition)
-        self._publish(uid, verdict)
+        self._publish(uid, verdicts)
         self._judge(uid)
         self._set_timer()
 
-    def _publish(self, uid: str, verdict: Verdict) -> None:
-        self.written[uid] = verdict
-        shared = self.published[uid] = shared_of(verdict)
+    def _publish(self, uid: str, verdicts: Verdicts) -> None:
+        self.written[uid] = verdicts
+        shared = self.published[uid] = shared_of(verdicts, offset=EPOCH)
         for proxy, watcher in self._watchers.items():
             # A watch delivers in order.
             when = max(self._world.now + self._delay("watch"), self._seen.get(proxy, 0.0))
@@ -213,24 +212,17 @@ def facts_of(backend: LLMBackend) -> BackendFacts:
     )
 
 
-def shared_of(verdict: Verdict) -> SharedVerdict:
-    """A verdict as a proxy reads it from a status, on the proxy's clock."""
-    firing = verdict.firing
-    return SharedVerdict(
-        state=verdict.state,
-        generation=verdict.generation,
-        until=None if verdict.until is None else verdict.until - EPOCH,
-        share_basis_points=verdict.share_basis_points,
-        recovered=None if verdict.recovered is None else verdict.recovered - EPOCH,
-        reason=firing.reason if firing else "",
-        suggested_action=firing.suggested_action if firing else "",
-    )
+def shares_of(verdicts: Verdicts) -> list[tuple[str, int | None]]:
+    """The shares of probing requests, which are written without a transition."""
+    subjects = {"": verdicts.backend, **verdicts.models}
+    return sorted((name, verdict.share_basis_points) for name, verdict in subjects.items())
 
 
-def status_of(verdict: Verdict) -> LLMBackendStatus:
-    """A verdict as it stands in a status."""
+def status_of(verdicts: Verdicts) -> LLMBackendStatus:
+    """Verdicts as they stand in a status."""
     return LLMBackendStatus(
-        state=BackendState(verdict.state.value),
-        verdict_generation=verdict.generation,
-        exclusion=exclusion_of(verdict),
+        state=BackendState(verdicts.backend.state.value),
+        verdict_generation=verdicts.generation,
+        exclusion=exclusion_of(verdicts.backend),
+        model_quality=with_verdicts((), verdicts.models),
     )

@@ -42,6 +42,7 @@ from nexus_quality.engine import BackendFacts, Engine
 from nexus_quality.health import Health
 from nexus_quality.monitor import Monitor
 from nexus_quality.policy import Policy
+from nexus_quality.published import shared_of
 from nexus_quality.report import Answer, decode_report
 from nexus_quality.shared import SharedVerdict
 
@@ -195,24 +196,15 @@ class StandaloneSource:
         uid = backend.metadata.uid
         self.engine.upsert(_facts(backend), policy, self._now())
         self._advance(uid)
-        verdict = self.engine.verdict(uid)
-        firing = verdict.firing
-        return SharedVerdict(
-            state=verdict.state,
-            generation=verdict.generation,
-            until=None if verdict.until is None else verdict.until - self._offset,
-            share_basis_points=verdict.share_basis_points,
-            recovered=None if verdict.recovered is None else verdict.recovered - self._offset,
-            reason=firing.reason if firing else "",
-            suggested_action=firing.suggested_action if firing else "",
-        )
+        return shared_of(self.engine.verdicts(uid), offset=self._offset)
 
     def _advance(self, uid: str) -> bool:
         """Let the engine's verdict move as far as it wants to; True if it did."""
         moved = False
         while (transition := self.engine.wanted(uid, self._now())) is not None:
             before, after = transition.before.state, transition.after.state
-            _log.warning("%s: %s to %s: %s", self._id(uid), before, after, transition.message)
+            subject = f"{self._id(uid)}{' ' * bool(transition.model)}{transition.model}"
+            _log.warning("%s: %s to %s: %s", subject, before, after, transition.message)
             self.engine.accept(transition, self._now())
             moved = True
         return moved

@@ -32,6 +32,7 @@ class Event(enum.Enum):
     """What can happen to a breaker."""
 
     FAILURE = enum.auto()
+    MODELS_FAILED = enum.auto()
     SUCCESS = enum.auto()
     PROBE_SENT = enum.auto()
     PROBE_SUCCESS = enum.auto()
@@ -118,7 +119,7 @@ class Facts:
 
     `began`: when the attempt of the outcome began. `unanswered`: attempts begun since the row's
     first failure and still open. `requests`, `errors`: of the hour before, if this failure starts
-    a row.
+    a row. `row`: that of several models together.
     """
 
     now: float
@@ -126,6 +127,7 @@ class Facts:
     unanswered: int = 0
     requests: int = 0
     errors: int = 0
+    row: Row = NO_ROW
     random: Callable[[], float] = lambda: 0.0
 
 
@@ -171,10 +173,16 @@ def _row_after(breaker: Breaker, facts: Facts) -> Row:
 
 
 def _row_opens(breaker: Breaker, facts: Facts) -> bool:
-    policy = breaker.policy
+    return _long_enough(_row_after(breaker, facts), breaker.policy, facts)
+
+
+def _together_opens(breaker: Breaker, facts: Facts) -> bool:
+    return _long_enough(facts.row, breaker.policy, facts)
+
+
+def _long_enough(row: Row, policy: Policy, facts: Facts) -> bool:
     if not policy.enforce or policy.consecutive_failures <= 0:
         return False
-    row = _row_after(breaker, facts)
     needed = policy.row_needed(errors=row.errors, requests=row.requests)
     return needed <= row.length and facts.unanswered <= row.length
 
@@ -192,7 +200,15 @@ def _end_row(breaker: Breaker, facts: Facts) -> None:
 
 
 def _open(breaker: Breaker, facts: Facts) -> None:
-    breaker.row = _row_after(breaker, facts)
+    _trip(breaker, facts, _row_after(breaker, facts))
+
+
+def _open_together(breaker: Breaker, facts: Facts) -> None:
+    _trip(breaker, facts, facts.row)
+
+
+def _trip(breaker: Breaker, facts: Facts, row: Row) -> None:
+    breaker.row = row
     breaker.k += 1
     breaker.until = facts.now + exclusion_seconds(breaker.k, breaker.policy, facts.random)
     breaker.orphan = False
@@ -284,6 +300,7 @@ def _in(*states: BreakerState) -> frozenset[BreakerState]:
 TRANSITIONS: tuple[Transition, ...] = (
     Transition("L3", _in(_S.CLOSED), Event.FAILURE, _stale, None, _nothing),
     Transition("L1", _in(_S.CLOSED), Event.FAILURE, _row_opens, _S.OPEN, _open),
+    Transition("L1", _in(_S.CLOSED), Event.MODELS_FAILED, _together_opens, _S.OPEN, _open_together),
     Transition("L2", _in(_S.CLOSED), Event.FAILURE, _always, None, _lengthen),
     Transition("L2", _in(_S.CLOSED), Event.SUCCESS, _ends_row, None, _end_row),
     Transition("L5", _in(_S.OPEN), Event.DEADLINE, _always, _S.HALF_OPEN, _half_open),
@@ -305,8 +322,9 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("L20", _in(_S.HALF_OPEN), Event.NEWER_ACTIVE, _orphan, _S.CLOSED, _close_as_shared),
     Transition("L21", _ALL, Event.RESPECIFIED, _always, _S.CLOSED, _renew),
     Transition("L21", _ALL, Event.AUDIT, _always, _S.CLOSED, _reset),
-    # A model's breaker is frozen while its backend is out, and begins anew with it.
-    Transition("S17", _ALL, Event.BACKEND_TURNED, _always, _S.CLOSED, _reset),
+    # A model's own breaker has no say while its backend is out, and begins anew with it; where it
+    # follows the model's verdict it stays, for that is frozen.
+    Transition("S17", _OWN, Event.BACKEND_TURNED, _always, _S.CLOSED, _reset),
 )
 
 _INDEX: dict[tuple[BreakerState, Event], tuple[Transition, ...]] = {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from nexus_api.backend import BackendState, SubjectState
 from nexus_api.pace import paced
-from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row, apply
+from nexus_quality.breaker import ROW_SECONDS, Breaker, BreakerState, Event, Facts, Row, apply
 from nexus_quality.keys import KeyFacts, KeyWatch
 from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.recorder import Recorder
@@ -36,6 +36,21 @@ _FIRST_SIGHT = {
     SubjectState.EXCLUDED: BreakerState.FOLLOW_EXCLUDED,
     SubjectState.PROBATION: BreakerState.FOLLOW_PROBATION,
 }
+
+
+_FOLLOWING = (BreakerState.FOLLOW_EXCLUDED, BreakerState.FOLLOW_PROBATION)
+_TRIPPED = (BreakerState.OPEN, BreakerState.HALF_OPEN)
+
+
+def _start(breaker: Breaker, shared: SharedVerdict) -> None:
+    """What a breaker is at first sight of a verdict (L22)."""
+    breaker.start(_FIRST_SIGHT[shared.state])
+    breaker.recovered = shared.recovered
+
+
+def _tells(breaker: Breaker) -> bool:
+    """True if the operator should hear of it."""
+    return breaker.state in _TRIPPED or breaker.row.length > 0 or breaker.probe_in_flight
 
 
 class BackendMonitor:
@@ -85,9 +100,28 @@ class BackendMonitor:
         """Why no request is sent with its key, "" if one is."""
         return self.key.blocked(shared=self.breaker.shared.rejected is not None)
 
+    def without_worst(self, now: float) -> list[Subject]:
+        """The models failing in a row, the one with the longest left out; none of them if others
+        than that one have succeeded since.
+        """
+        failing = [
+            subject
+            for subject in self.subjects.values()
+            if subject.breaker.row.length
+            and subject.breaker.row.began >= self.breaker.changed_at
+            and now - subject.breaker.row.began <= ROW_SECONDS
+        ]
+        if len(failing) < 2:
+            return []
+        worst = max(failing, key=lambda subject: subject.breaker.row.length)
+        others = (s.breaker.latest_success for s in self.subjects.values() if s is not worst)
+        latest = max(others, default=float("-inf"))
+        return [s for s in failing if s is not worst and s.breaker.row.began > latest]
+
     def hurry(self, *, suspect: bool) -> None:
         """Set the pace of successes by what is known now."""
-        active = self.breaker.shared.state is SubjectState.ACTIVE
+        shared = self.breaker.shared
+        active = shared.active and all(model.active for model in shared.models.values())
         calm = active and not suspect
         self.hurried_until = self.active_since + YOUNG_SECONDS if calm else float("inf")
 
@@ -157,7 +191,7 @@ class Monitor:
         facts: Facts,
     ) -> None:
         breaker = backend.breaker
-        before, overlay = breaker.shared.state, breaker.shared
+        overlay = breaker.shared
         breaker.shared, breaker.generation = shared, shared.generation
         if overlay.rejected and not shared.rejected:
             backend.key.renew()
@@ -165,17 +199,33 @@ class Monitor:
             breaker.recovered = facts.now
         backend.generation = max(0, shared.generation)
         if first:
-            breaker.start(_FIRST_SIGHT[shared.state])
-            breaker.recovered = shared.recovered
+            _start(breaker, shared)
         elif newer:
             apply(breaker, _NEWER[shared.state], facts)
-            if shared.state is SubjectState.ACTIVE:
+            if shared.active and breaker.shared.turned(overlay):
                 backend.active_since = facts.now
-            if SubjectState.ACTIVE in (before, shared.state) and before is not shared.state:
-                for subject in backend.subjects.values():
-                    apply(subject.breaker, Event.BACKEND_TURNED, facts)
+        left = not first and newer and shared.active is not overlay.active
+        for subject in backend.subjects.values():
+            self._adopt_model(backend, subject, first=first, left=left, facts=facts)
         if first or newer:
             backend.hurry(suspect=False)
+
+    def _adopt_model(
+        self, backend: BackendMonitor, subject: Subject, *, first: bool, left: bool, facts: Facts
+    ) -> None:
+        """`left`: the backend has left Active or come back to it, which its models go by (S17)."""
+        breaker, before = subject.breaker, subject.breaker.shared
+        breaker.shared = shared = backend.breaker.shared.of(subject.model)
+        breaker.generation = shared.generation
+        if first:
+            _start(breaker, shared)
+            return
+        if left:
+            apply(breaker, Event.BACKEND_TURNED, facts)
+        if left or shared.turned(before):
+            apply(breaker, _NEWER[shared.state], facts)
+        if shared.active and not before.active:
+            backend.active_since = facts.now
 
     def forget(self, uid: str) -> None:
         """Drop a backend that no longer exists."""
@@ -194,6 +244,9 @@ class Monitor:
         if subject is None:
             subject = Subject(backend, model)
             subject.breaker.policy = backend.breaker.policy
+            subject.breaker.shared = backend.breaker.shared.of(model)
+            _start(subject.breaker, subject.breaker.shared)
+            subject.refresh(float("inf"))
             backend.subjects[model] = subject
         return subject
 
@@ -216,15 +269,18 @@ class Monitor:
             for breaker in backend.breakers():
                 if breaker.state is BreakerState.OPEN and now >= breaker.until:
                     apply(breaker, Event.DEADLINE, facts)
-            if self._orphaned(backend.breaker, now):
-                apply(backend.breaker, Event.ORPHANED, facts)
+            for breaker in backend.breakers():
+                if self._orphaned(backend, breaker, now):
+                    apply(breaker, Event.ORPHANED, facts)
             if backend.key.changed:
                 backend.key.changed = False
                 self.hurry(now, seconds=0.0)
             self.refresh(backend, now)
         self.recorder.expire(now)
 
-    def _orphaned(self, breaker: Breaker, now: float) -> bool:
+    def _orphaned(self, backend: BackendMonitor, breaker: Breaker, now: float) -> bool:
+        if breaker is not backend.breaker and backend.breaker.state in _FOLLOWING:
+            return False  # a model's verdict stands still while its backend is out
         if breaker.state is BreakerState.FOLLOW_EXCLUDED:
             until = breaker.shared.until
             grace = ORPHAN_AFTER_SECONDS + self._orphan_jitter
@@ -282,19 +338,15 @@ class Monitor:
         return self._replaying or not self._epoch
 
     def _pulses(self, backend: BackendMonitor) -> Iterator[Pulse]:
-        yield from self._pulse_of(backend, "", backend.breaker)
+        told = any(map(_tells, backend.breakers()))
+        if _tells(backend.breaker) or backend.tells_of_key:
+            yield self._pulse(backend, "", backend.breaker)
         for subject in backend.subjects.values():
-            yield from self._pulse_of(backend, subject.model, subject.breaker)
+            # Where one model fails, what the others have in flight counts for the backend.
+            if _tells(subject.breaker) or (told and subject.in_flight):
+                yield self._pulse(backend, subject.model, subject.breaker)
 
-    def _pulse_of(self, backend: BackendMonitor, model: str, breaker: Breaker) -> Iterator[Pulse]:
-        tripped = breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN)
-        keyed = not model and backend.tells_of_key
-        if tripped or breaker.row.length or breaker.probe_in_flight or keyed:
-            yield self._pulse(backend, model, breaker, tripped=tripped)
-
-    def _pulse(
-        self, backend: BackendMonitor, model: str, breaker: Breaker, *, tripped: bool
-    ) -> Pulse:
+    def _pulse(self, backend: BackendMonitor, model: str, breaker: Breaker) -> Pulse:
         row: Row = breaker.row
         in_flight = sum(s.in_flight for s in backend.subjects.values() if model in ("", s.model))
         latest = breaker.latest_success
@@ -307,7 +359,7 @@ class Monitor:
             row=row.length,
             row_began_ms=int(self.recorder.elapsed(row.began) * 1000) if row.length else 0,
             success_began_ms=int(self.recorder.elapsed(latest) * 1000) if latest > 0 else -1,
-            open=tripped,
+            open=breaker.state in _TRIPPED,
             probing=breaker.probe_in_flight,
             refused=key.refused if own else 0,
             key=backend.blocked if own else "",

@@ -61,6 +61,27 @@ def verdicts_from_status(status: LLMBackendStatus, now: float) -> Verdicts:
     )
 
 
+def shared_of(verdicts: Verdicts, *, offset: float = 0.0) -> SharedVerdict:
+    """What a proxy would read of verdicts; its clock is `offset` seconds behind theirs."""
+    backend = _seen(verdicts.backend, verdicts.generation, offset)
+    models = {m: _seen(v, verdicts.generation, offset) for m, v in verdicts.models.items()}
+    return replace(backend, models=models)
+
+
+def _seen(verdict: Verdict, generation: int, offset: float) -> SharedVerdict:
+    firing = verdict.firing
+    return SharedVerdict(
+        state=verdict.state,
+        generation=generation,
+        until=None if verdict.until is None else verdict.until - offset,
+        share_basis_points=verdict.share_basis_points,
+        recovered=None if verdict.recovered is None else verdict.recovered - offset,
+        reason=firing.reason if firing else "",
+        suggested_action=firing.suggested_action if firing else "",
+        started="" if verdict.started is None else str(verdict.started),
+    )
+
+
 def with_verdicts(
     known: Sequence[ModelQuality], models: Mapping[str, Verdict]
 ) -> tuple[ModelQuality, ...]:

@@ -46,6 +46,19 @@ class SharedVerdict:
     started: str = ""
     models: Mapping[str, SharedVerdict] = field(default_factory=dict)
 
+    @property
+    def active(self) -> bool:
+        """True if the verdict lets ordinary traffic through."""
+        return self.state is SubjectState.ACTIVE
+
+    def of(self, model: str) -> SharedVerdict:
+        """The verdict on one model, Active where nothing is told of it."""
+        return self.models.get(model) or SharedVerdict(generation=self.generation)
+
+    def turned(self, before: SharedVerdict) -> bool:
+        """True if a transition lies between `before` and this."""
+        return (self.state, self.started) != (before.state, before.started)
+
 
 def shared_from_status(
     status: LLMBackendStatus | None,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from nexus_api.backend import SubjectState
-from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, apply
+from nexus_quality import words
+from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row, apply
 from nexus_quality.counts import Counts
 from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.window import Family
@@ -116,7 +116,7 @@ class Subject:
     def kept_out(self, now: float) -> None:
         """Count a request for which only the verdict kept this candidate out."""
         self.series.slot(now, self.backend.generation).count("eligible")
-        if self.backend.breaker.shared.state is not SubjectState.ACTIVE:
+        if any(not b.shared.active for b in (self.backend.breaker, self.breaker)):
             self.monitor.hurry(now, seconds=PACE_SECONDS)
 
     def begin(self, now: float, *, probe: bool = False, last_resort: bool = False) -> Attempt:
@@ -152,14 +152,13 @@ class Subject:
 
     def why(self) -> tuple[str, str]:
         """Why it is not ADMITTED, and what to do about it."""
-        shared = self.backend.breaker.shared
-        if shared.state is not SubjectState.ACTIVE and shared.reason:
-            return shared.reason, shared.suggested_action
-        for breaker in (self.breaker, self.backend.breaker):
+        for breaker in (self.backend.breaker, self.breaker):
+            if not breaker.shared.active and breaker.shared.reason:
+                return breaker.shared.reason, breaker.shared.suggested_action
+        for model, breaker in ((self.model, self.breaker), ("", self.backend.breaker)):
             if breaker.state in (BreakerState.OPEN, BreakerState.HALF_OPEN):
-                return (
-                    f"this proxy's breaker is {breaker.state.value} after failures in a row",
-                    "Wait for a probing request to succeed, or look at the backend",
+                return words.own_breaker(
+                    model=model, state=breaker.state.value, failures=breaker.row.length
                 )
         return f"{self.standing.value}", "Wait for the end of slow start"
 
@@ -188,7 +187,7 @@ class Subject:
             self.series.slot(now, attempt.generation).count("probe_successes")
             self._apply(Event.PROBE_SUCCESS, Facts(now=now, began=attempt.began))
             self.monitor.hurry(now, seconds=0.0)
-        elif not (own.quiet and shared.quiet):
+        if not (own.quiet and shared.quiet):
             self._apply(Event.SUCCESS, Facts(now=now, began=attempt.began))
 
     def failed(self, attempt: Attempt, now: float, *, connect: bool) -> None:
@@ -209,7 +208,28 @@ class Subject:
             apply(breaker, Event.FAILURE, self._failure_facts(breaker, subjects, attempt, now))
             if breaker.state is BreakerState.OPEN:
                 self.monitor.hurry(now, seconds=0.0)
+        self._failed_together(now)
         self.monitor.refresh(self.backend, now)
+
+    def _failed_together(self, now: float) -> None:
+        """Several models failing make a row of the backend, its worst model left out."""
+        breaker = self.backend.breaker
+        if breaker.state is not BreakerState.CLOSED:
+            return
+        rest = self.backend.without_worst(now)
+        if not rest:
+            return
+        rows = [subject.breaker.row for subject in rest]
+        row = Row(
+            length=sum(one.length for one in rows),
+            began=min(one.began for one in rows),
+            requests=sum(one.requests for one in rows),
+            errors=sum(one.errors for one in rows),
+        )
+        unanswered = self._unanswered(rest, row.began)
+        facts = Facts(now=now, unanswered=unanswered, row=row, random=self.monitor.random)
+        if apply(breaker, Event.MODELS_FAILED, facts) is not None:
+            self.monitor.hurry(now, seconds=0.0)
 
     def refused(self, attempt: Attempt, now: float) -> None:
         """The backend answered 401 or 403 to its key; the third in a row takes it out at once."""

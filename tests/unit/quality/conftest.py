@@ -21,7 +21,7 @@ from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import OUTCOMES, Outcome, OutcomeClass
 from nexus_quality.policy import DEFAULT_POLICY, Policy
-from nexus_quality.published import exclusion_of
+from nexus_quality.published import exclusion_of, with_verdicts
 from nexus_quality.report import decode_answer, decode_report, encode
 from nexus_quality.shared import shared_from_status
 from nexus_quality.subject import Attempt, Standing, Subject
@@ -365,13 +365,14 @@ class World:
     def status(self, uid: str) -> LLMBackendStatus:
         """The status as the operator writes it, as far as the verdict goes."""
         assert self.engine is not None
-        verdict = self.engine.verdict(uid)
+        verdicts = self.engine.verdicts(uid)
         quality = self.engine.figures(uid, self.now).quality()
         return LLMBackendStatus(
-            state=BackendState(str(verdict.state)),
-            verdict_generation=verdict.generation,
-            exclusion=exclusion_of(verdict),
+            state=BackendState(str(verdicts.backend.state)),
+            verdict_generation=verdicts.generation,
+            exclusion=exclusion_of(verdicts.backend),
             quality=quality,
+            model_quality=with_verdicts((), verdicts.models),
         )
 
     # Questions.

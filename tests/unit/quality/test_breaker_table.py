@@ -51,6 +51,7 @@ def case(
 
 
 LONG = Row(4, T + 1.0, requests=100)
+LONG_ENOUGH = replace(LONG, length=5)
 NEWER_FORGETS = {"row": Row(), "probe_in_flight": False, "probe_successes": 0, "spent": False}
 CASES = (
     case("L1", S.CLOSED, E.FAILURE, S.OPEN, given={"row": LONG}, then={"k": 1, "until": NOW + 30}),
@@ -61,6 +62,14 @@ CASES = (
         S.OPEN,
         given={"row": LONG, "k": 1, "calm_since": NOW - 1},
         then={"k": 2, "until": NOW + 60},
+    ),
+    case(
+        "L1",
+        S.CLOSED,
+        E.MODELS_FAILED,
+        S.OPEN,
+        facts={"row": LONG_ENOUGH, "unanswered": 5},
+        then={"k": 1, "until": NOW + 30, "row": LONG_ENOUGH},
     ),
     case("L2", S.CLOSED, E.FAILURE, S.CLOSED, then={"row": Row(1, NOW - 1)}),
     case(
@@ -244,7 +253,7 @@ CASES = (
             given={"k": 3, "row": LONG, "calm_since": NOW},
             then={"k": 3, "row": Row(), "recovered": None},
         )
-        for state in S
+        for state in (S.CLOSED, S.OPEN, S.HALF_OPEN)
     ),
 )
 
@@ -260,6 +269,24 @@ def breaker_in(state: BreakerState, **given: Any) -> Breaker:
 
 def picture(breaker: Breaker) -> dict[str, Any]:
     return {name: getattr(breaker, name) for name in Breaker.__slots__}
+
+
+@pytest.mark.parametrize(
+    ("facts", "changes"),
+    [
+        ({"row": LONG}, {}),
+        ({"row": LONG_ENOUGH, "unanswered": 6}, {}),
+        ({"row": replace(LONG_ENOUGH, requests=100, errors=20)}, {}),  # 11 failures, not 5
+        ({"row": LONG_ENOUGH}, {"consecutive_failures": 0}),
+        ({"row": LONG_ENOUGH}, {"enforce": False}),
+    ],
+)
+def test_models_that_fail_together_open_it_no_sooner_than_one_model(
+    facts: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    breaker = breaker_in(S.CLOSED, policy=replace(DEFAULT_POLICY, **changes))
+    assert apply(breaker, E.MODELS_FAILED, Facts(now=NOW, **facts)) is None
+    assert breaker.state is S.CLOSED and breaker.quiet
 
 
 @pytest.mark.parametrize("one", CASES, ids=lambda c: f"{c.row}-{c.state.value}-{c.event.name}")
