@@ -19,7 +19,7 @@ from nexus_proxy.routing.strategy import STRATEGIES
 
 Explanation = dict[str, Any]
 
-_ORDINARY = frozenset(("Active", "SlowStart", "Probation"))
+_WELL = frozenset(("Active", "SlowStart"))
 
 
 def explain(router: Router, call: Call, now: float) -> Explanation:
@@ -35,7 +35,8 @@ def explain(router: Router, call: Call, now: float) -> Explanation:
         for entry in leg["candidates"]
         if entry["tier"] != "Out" and "unavailable" not in entry
     }
-    wait = None if tiers & _ORDINARY else router.wait(call, plan, now)
+    probation = "Probation" not in tiers
+    wait = None if tiers & _WELL else router.wait(call, plan, now, probation=probation)
     refused = {} if tiers or wait else _refused(no_backend(call, plan, now))
     queue = router.table.rules.queue
     return {

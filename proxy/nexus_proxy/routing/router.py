@@ -158,13 +158,15 @@ class Router:
         tried = _tried(call)
         asking = Asking(now, self._random, call.model, tried)
         choice = self._ordinary(plan, asking, first=first)
-        if choice is None:
-            wait = self.wait(call, plan, now)
+        if choice is None or choice.last_resort:
+            # A wait for a backend that is well comes before one on probation, not drawn.
+            wait = self.wait(call, plan, now, probation=choice is None)
             if wait is not None:
                 return wait
-            choice = self._last_resort(plan, asking)
+            choice = choice or self._last_resort(plan, asking)
         if choice is None:
             return self._rejected(no_backend(call, plan, now))
+        self.counters.fallbacks += choice.fallback_model is not None
         if call.tried and not choice.last_resort:
             return choice.marked(FAILOVER)
         return choice
@@ -180,7 +182,6 @@ class Router:
             for tier in ORDINARY:
                 choice = tier(leg, asking)
                 if choice is not None:
-                    self.counters.fallbacks += leg.fallback
                     return choice
         return None
 
@@ -196,8 +197,10 @@ class Router:
                         return choice
         return None
 
-    def wait(self, call: Call, plan: Plan, now: float) -> Wait | None:
-        """What a call that no candidate takes now should wait for, if it should."""
+    def wait(self, call: Call, plan: Plan, now: float, *, probation: bool = True) -> Wait | None:
+        """What a call that no candidate takes now should wait for, if it should; `probation`: also
+        for a backend on probation.
+        """
         queue = self.table.rules.queue
         if not queue.enabled:
             return None
@@ -206,6 +209,7 @@ class Router:
             plan,
             now,
             _tried(call),
+            probation=probation,
             max_size=queue.max_size,
             max_wait_seconds=float(queue.max_wait_seconds),
         )

@@ -50,15 +50,18 @@ def wait_of(
     now: float,
     tried: Collection[Candidate],
     *,
+    probation: bool,
     max_size: int,
     max_wait_seconds: float,
 ) -> Wait | None:
-    """What a call should wait for; None if there is nothing that ends within `max_wait_seconds`."""
+    """What a call should wait for, on a backend on `probation` as well, or not; None if there is
+    nothing that ends within `max_wait_seconds`.
+    """
     backends: set[Backend] = set()
     forgiven: set[Candidate] = set()
     until = soonest = math.inf
     for leg in plan.legs:
-        for candidate in _willing(leg):
+        for candidate in _willing(leg, probation):
             rest = candidate.resting_until - now
             again = candidate in tried
             if rest > max_wait_seconds or _missing(candidate, call, now) or (again and rest <= 0.0):
@@ -86,13 +89,13 @@ def wait_of(
     )
 
 
-def _willing(leg: Leg) -> Iterator[Candidate]:
+def _willing(leg: Leg, probation: bool) -> Iterator[Candidate]:
     """The candidates that would take ordinary traffic."""
     answer = leg.sorted
     yield from answer.admitted
     yield from answer.slow
     alone = len(answer.probing) == answer.configured
-    for candidate in answer.probing:
+    for candidate in answer.probing if probation else ():
         if candidate.traits.least_bad or alone:
             yield candidate
 

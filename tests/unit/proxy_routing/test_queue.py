@@ -484,6 +484,31 @@ def test_fallbacks_come_before_the_queue_and_the_queue_before_the_last_resort(
     assert {backend.name for backend in line.backends} == {"a", "b"}
 
 
+def test_a_wait_for_a_backend_that_is_well_comes_before_one_on_probation(
+    world: Any, desk: Any, subject: Any
+) -> None:
+    world.add("well", max_concurrency=1)
+    world.add("trying", subject=subject(standing=Standing.PROBING), max_concurrency=1)
+    made = desk()
+    first, second = made.ask(), made.ask()
+    assert first.choice.candidate.backend.name == "well" and second.waiting
+    first.end()
+    made.clock.run()
+    assert second.choice.candidate.backend.name == "well"
+
+
+def test_where_all_are_on_probation_the_queue_waits_for_those(
+    world: Any, desk: Any, subject: Any
+) -> None:
+    world.add("trying", subject=subject(standing=Standing.PROBING), max_concurrency=1)
+    made = desk()
+    first, second = made.ask(), made.ask()
+    assert first.choice.last_resort and second.waiting
+    first.end()
+    made.clock.run()
+    assert second.choice.last_resort
+
+
 def test_a_verdict_that_takes_away_the_backend_waited_for_ends_the_wait(
     world: Any, desk: Any, subject: Any
 ) -> None:
