@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nexus_proxy.routing.outline import outline
+
 if TYPE_CHECKING:
     from nexus_proxy.routing.queue import Waiter
     from nexus_proxy.routing.router import Choice
@@ -155,6 +157,7 @@ _decode_parts = msgspec.json.Decoder(list[dict[str, Any]]).decode
 # Up to here a search for the word beats looking at every message; beyond, the search costs as much
 # as the decoding.
 _SEARCHED_BYTES = 16 * 1024
+_OUTLINED_BYTES = 64 * 1024
 _IMAGE_WORDS = {Endpoint.CHAT: b'"image_url"', Endpoint.RESPONSES: b'"input_image"'}
 _IMAGE_PARTS = frozenset(("image_url", "input_image"))
 _JSON_FORMATS = frozenset(("json_object", "json_schema"))
@@ -168,10 +171,8 @@ def analyze(
     `flexible` is the presence of `X-Nexus-Flexible: true`, `high_priority` of `X-Nexus-Priority:
     high`. Raises `BadRequest` when the body is no JSON object or names no model.
     """
-    word = _IMAGE_WORDS.get(endpoint)
-    maybe_images = word is not None and (len(body) > _SEARCHED_BYTES or word in body)
     try:
-        fields = _fields(body, messages=maybe_images)
+        fields = _fields(endpoint, body)
     except msgspec.DecodeError as error:
         raise BadRequest(f"the body must be a JSON object: {error}") from None
     model = fields.model
@@ -180,7 +181,7 @@ def analyze(
     needs = EMBEDDINGS if endpoint is Endpoint.EMBEDDINGS else 0
     if fields.tools and _has_items(fields.tools):
         needs |= TOOLS
-    if _wants_json(fields):
+    if (fields.response_format is not None or fields.text is not None) and _wants_json(fields):
         needs |= JSON
     if type(fields) is _ChatBody and _has_images(fields):
         needs |= VISION
@@ -195,7 +196,18 @@ def analyze(
     )
 
 
-def _fields(body: bytes, *, messages: bool) -> _Body:
+def _fields(endpoint: Endpoint, body: bytes) -> _Body:
+    word = _IMAGE_WORDS.get(endpoint)
+    if len(body) <= _SEARCHED_BYTES:
+        return _decoded(body, messages=word is not None and word in body)
+    if len(body) <= _OUTLINED_BYTES:
+        return _decoded(body, messages=word is not None)
+    fields = _decoded(outline(body), messages=word is not None)
+    # An empty name may be a long one: it is looked at again, for the message that it gets.
+    return fields if fields.model else _decoded(body, messages=False)
+
+
+def _decoded(body: bytes, *, messages: bool) -> _Body:
     if messages:
         try:
             return _decode_chat(body)
