@@ -26,6 +26,7 @@ from nexus_quality.docket import (
 from nexus_quality.evidence import ALIVE_SECONDS, Sums
 from nexus_quality.figures import Figures, figures
 from nexus_quality.ledger import Growth, Ledger
+from nexus_quality.limits import Known
 from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
 from nexus_quality.report import Answer, Report
@@ -120,11 +121,16 @@ class Engine:
 
     def merge(self, reporter: str, report: Report, now: float) -> Merged:
         """Take a report in; whatever in it cannot be is refused and disturbs nothing else."""
-        taken = self._ledger.take(reporter, report, now, self._backends)
+        taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
         suspects = tuple(sorted(uid for uid in taken.touched if self._suspect(uid, now)))
         answer = Answer(epoch=self.epoch, suspects=suspects, refused=taken.refused)
         return Merged(taken.touched, answer)
+
+    def _known(self, uid: str) -> Known:
+        """What a report on a backend is held against."""
+        docket = self._backends[uid]
+        return Known(docket.facts.models, docket.verdicts.generation)
 
     def wanted(self, uid: str, now: float) -> Transition | None:
         """The change of state a backend or one of its models wants now; changes without one are
