@@ -103,6 +103,6 @@ def _acts(explained: dict[str, Any]) -> bool:
     for leg in explained.get("legs", []):
         for candidate in leg["candidates"]:
             reason = candidate.get("reason", "")
-            if candidate["backend"] == "alpha" and reason and "this proxy's breaker" not in reason:
+            if candidate["backend"] == "alpha" and reason and "proxy's breaker" not in reason:
                 return True
     return False
