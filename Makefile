@@ -57,6 +57,10 @@ bench: $(DEV_STAMP) ## measure: CPU per request beside nginx, verdict latency, m
 simulate: $(DEV_STAMP) ## the shipped engine against other detectors in simulated outages; tables and pictures for docs/quality.md
 	@$(BIN)/python -m bench simulate --write
 
+.PHONY: docs
+docs: $(DEV_STAMP) ## draw the state machines' tables into docs/state-machines.md
+	@$(BIN)/python -m nexus_devtools.machines
+
 .PHONY: cluster-up
 cluster-up: $(DEV_STAMP) ## start a Kubernetes control plane without root (CLUSTER=kind: a kind cluster, needs Docker)
 	@$(BIN)/python -m nexus_devtools.cluster up $(CLUSTER)
