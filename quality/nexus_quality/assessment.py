@@ -51,18 +51,15 @@ def within_policy(
     if verdict.state is SubjectState.EXCLUDED:
         return _excluded(verdict)
     if verdict.state is SubjectState.PROBATION:
-        message = (
-            f"On probation: {verdict.successes} of {policy.probation_successes} probing requests "
-            "succeeded"
-        )
+        needed = policy.probation_successes
+        message = words.on_probation(successes=verdict.successes, needed=needed)
         reason = reasons.PROBATION if verdict.successes else reasons.AWAITING_PROBE
         return WithinPolicy(ConditionStatus.FALSE, reason, message)
     if firing is not None and not policy.enforce:
-        message = f"Would be excluded: {firing.reason}"
+        message = words.would_be_excluded(firing.reason)
         return WithinPolicy(ConditionStatus.FALSE, reasons.WOULD_BE_EXCLUDED, message)
     if firing is not None and not firing.quorum:
-        names = ", ".join(firing.blamed[:5])
-        message = f"{firing.reason}, but only as seen by {names}; their own breakers protect them"
+        message = words.failing_for_some(firing.reason, firing.blamed)
         return WithinPolicy(ConditionStatus.TRUE, reasons.FAILING_FOR_SOME, message)
     if traffic != reasons.ACTIVE and not starting:
         return WithinPolicy(ConditionStatus.UNKNOWN, traffic, _SILENCE[traffic])
@@ -71,16 +68,13 @@ def within_policy(
 
 def _calm(verdicts: Verdicts) -> str:
     out = sorted(verdicts.out)
-    if not out:
-        return "No rule fires"
-    noun = "model" if len(out) == 1 else "models"
-    return f"No rule fires for the backend; left out: {noun} {words.listed(out)}"
+    return words.models_out(out) if out else words.NO_RULE
 
 
 def why_out(verdict: Verdict) -> str:
-    """Why a subject is Excluded and until when, in one line."""
-    end = "" if verdict.until is None else f"; probed again from {format_time(verdict.until)}"
-    return f"{verdict.firing.reason if verdict.firing else 'Excluded'}{end}"
+    """Why a subject is Excluded, until when, and what to do, in one line."""
+    until = "" if verdict.until is None else format_time(verdict.until)
+    return words.excluded(reason=verdict.firing.reason if verdict.firing else "", until=until)
 
 
 def _excluded(verdict: Verdict) -> WithinPolicy:
@@ -89,6 +83,6 @@ def _excluded(verdict: Verdict) -> WithinPolicy:
 
 
 _SILENCE = {
-    reasons.NO_TRAFFIC: "No request in the last hour",
-    reasons.REPORTS_STALE: "The proxies that used it have been silent for 90 s",
+    reasons.NO_TRAFFIC: words.NO_REQUEST,
+    reasons.REPORTS_STALE: words.SILENT,
 }

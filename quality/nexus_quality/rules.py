@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nexus_api import quantities
 from nexus_api.backend import ExclusionRule
+from nexus_quality import words
 from nexus_quality.evidence import Evidence, Share, Sums
 from nexus_quality.policy import Policy
 
@@ -237,27 +238,29 @@ def _reason(
     rate = quantities.rate_percent(part=errors, whole=max(requests, 1))
     threshold = quantities.format_percent(policy.threshold_basis_points)
     noun, failures, failed = _NOUNS[what]
-    texts = {
-        ExclusionRule.ERROR_RATE: f"{noun} rate {rate} of the hour ({errors} of {requests}) "
-        f"reaches the threshold {threshold}",
-        ExclusionRule.SHORT_WINDOW: f"{noun} rate {rate} of the last "
-        f"{policy.short_window_seconds} s ({errors} of {requests}) reaches the threshold "
-        f"{threshold}",
-        ExclusionRule.FLEET_ROW: f"{sums.row} {failures} in a row over the fleet",
-        ExclusionRule.OPEN_BREAKERS: f"The proxies that make most of its requests see {failures} "
-        f"in a row ({errors} of {requests} {failed})",
-    }
-    return texts[rule]
+    if rule is ExclusionRule.FLEET_ROW:
+        before = max(0, errors - sums.row), max(0, requests - sums.row)
+        needed = policy.row_needed(errors=before[0], requests=before[1])
+        return words.row_reached(failures=sums.row, what=failures, needed=needed)
+    if rule is ExclusionRule.OPEN_BREAKERS:
+        return words.breakers_open(what=failures, errors=errors, requests=requests, failed=failed)
+    short = rule is ExclusionRule.SHORT_WINDOW
+    return words.rate_reached(
+        what=noun,
+        window=f"last {policy.short_window_seconds} s" if short else "hour",
+        errors=errors,
+        requests=requests,
+        rate=rate,
+        threshold=threshold,
+    )
 
 
 _NOUNS = {
     REQUESTS: ("Error", "failures", "failed"),
     CONNECTIONS: ("Connection error", "connection failures", "did not reach it"),
 }
-_WAIT = "Look at the backend's own logs; it is probed again when the exclusion ends"
-_MODEL_ACTION = (
-    "Look at the backend's own logs for this model; it is probed again when the exclusion ends"
-)
+_WAIT = words.wait_or(words.LOOK)
+_MODEL_ACTION = words.wait_or(words.LOOK_AT_MODEL)
 
 
 def would_fire(rule: ExclusionRule, *, errors: int, requests: int, policy: Policy) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from nexus_api.backend import ExclusionRule, SubjectState
 from nexus_api.pace import paced
 from nexus_api.quantities import BASIS_POINTS
+from nexus_quality import words
 from nexus_quality.backoff import exclusion_seconds, faded
 from nexus_quality.policy import Policy
 from nexus_quality.rules import Firing, about, would_fire
@@ -270,7 +271,7 @@ def _exclude_again(verdict: Verdict, facts: Facts) -> Verdict:
         errors=probes.failures,
         requests=probes.failures + probes.successes,
         reason=about(facts.model, f"A probing request failed ({_probed(probes)})"),
-        suggested_action="Look at the backend's own logs; it is probed again later",
+        suggested_action=words.wait_or(words.LOOK),
     )
     by = next((name for name in probes.failed_by if name != verdict.ended_by), probes.failed_by[0])
     return replace(_exclude(verdict, facts, firing), ended_by=by)

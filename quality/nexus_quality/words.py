@@ -68,6 +68,67 @@ def secret_key_missing(*, secret: str, key: str) -> Words:
 MENDED = "No proxy reports a refused key or a missing Secret any more"
 
 
+# The verdict
+
+LOOK = "look at the backend's own logs"
+LOOK_AT_MODEL = f"{LOOK} for this model"
+NO_RULE = "No rule fires"
+NO_REQUEST = "No request in the last hour"
+SILENT = "The proxies that used it have been silent for 90 s"
+
+
+def wait_or(look: str) -> str:
+    """What to do about an exclusion, in a rejection."""
+    return f"{look[:1].upper()}{look[1:]}; it is probed again when the exclusion ends"
+
+
+def rate_reached(
+    *, what: str, window: str, errors: int, requests: int, rate: str, threshold: str
+) -> str:
+    """A rate of `what` over a window is at the policy's threshold or above it."""
+    counts = f"({errors} of {requests})"
+    return f"{what} rate {rate} of the {window} {counts} reaches the threshold {threshold}"
+
+
+def row_reached(*, failures: int, what: str, needed: int) -> str:
+    """Failures in a row, summed over the fleet."""
+    return f"{failures} {what} in a row over the fleet, {needed} suffice"
+
+
+def breakers_open(*, what: str, errors: int, requests: int, failed: str) -> str:
+    """Proxies that make at least half of the usual attempts keep them away."""
+    counts = f"({errors} of {requests} {failed})"
+    return f"The proxies that make most of its requests see {what} in a row {counts}"
+
+
+def excluded(*, reason: str, until: str, look: str = LOOK) -> str:
+    """Out by the verdict; `until` "" where no end is set."""
+    end = f"; probed again from {until}" if until else ""
+    return f"{reason or 'Excluded'}{end}; {look}"
+
+
+def on_probation(*, successes: int, needed: int) -> str:
+    """The exclusion has ended, probing requests decide."""
+    return f"On probation: {successes} of {needed} probing requests succeeded"
+
+
+def would_be_excluded(reason: str) -> str:
+    """A rule fires, and the policy only watches."""
+    return f"Would be excluded: {reason}"
+
+
+def failing_for_some(reason: str, reporters: Sequence[str]) -> str:
+    """A rule fires, but only by the word of some."""
+    who = listed(reporters)
+    return f"{reason}, but only as seen by {who}; their own breakers protect them"
+
+
+def models_out(names: Sequence[str]) -> str:
+    """The backend is within its policy, some of its models are not."""
+    noun = "model" if len(names) == 1 else "models"
+    return f"No rule fires for the backend; left out: {noun} {listed(names)}"
+
+
 # Health
 
 
