@@ -126,7 +126,7 @@ class Exchange:
         self._attempt = candidate.subject.begin(
             now, probe=choice.probe, last_resort=choice.last_resort
         )
-        backend.in_flight += 1
+        backend.enter()
         self.began = now
         pool = backend.pool
         if pool is None or pool.origin is not backend.origin:
@@ -156,13 +156,11 @@ class Exchange:
         call = self.call
         choice = self.choice
         backend = choice.candidate.backend
-        origin = backend.origin
         body = call.body if choice.rewrite is None else with_model(call.body, choice.rewrite)
         stream = call.stream
         head = upstream_head(
             self._request,
-            target=origin.paths[call.endpoint],
-            authority=origin.authority,
+            start=backend.origin.starts[call.endpoint],
             credentials=backend.credentials,
             length=len(body),
             stream=stream,
@@ -186,7 +184,7 @@ class Exchange:
             return False
         self._attempt = None
         backend = self.choice.candidate.backend
-        backend.in_flight -= 1
+        backend.leave()
         if self.meter is None:
             attempt.end(outcome, now)
         else:

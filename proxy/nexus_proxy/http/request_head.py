@@ -28,6 +28,7 @@ class Request:
     """
 
     __slots__ = (
+        "_middle",
         "accept_encoding",
         "credentials",
         "endpoint",
@@ -65,6 +66,7 @@ class Request:
         self.credentials: tuple[tuple[bytes, bytes], ...] = ()
         self.named: frozenset[bytes] | None = None
         self.refusal: tuple[int, str] | None = None
+        self._middle: tuple[frozenset[bytes], bool, bytes] | None = None
 
     def settle(self, *, upgrade: bool) -> None:
         """All headers are there: what is asked for, and whether it can be."""
@@ -78,42 +80,31 @@ class Request:
         elif upgrade:
             self.refusal = (400, "Upgrade is not supported here: send plain HTTP/1.1 requests")
 
+    def middle(self, strip: frozenset[bytes], *, stream: bool) -> bytes:
+        """The lines that go to every backend which `strip`s the same headers.
+
+        Answers to a stream must come unencoded, so that events can be seen in them; for all others
+        the client's own `Accept-Encoding` holds.
+        """
+        known = self._middle
+        if known is not None and known[0] == strip and known[1] is stream:
+            return known[2]
+        lines = self.lines if strip <= CREDENTIAL_HEADERS else without(self.lines, strip)
+        lines += b"accept-encoding: identity\r\n" if stream else self.accept_encoding
+        lines += b"".join(line for name, line in self.credentials if name not in strip)
+        self._middle = (strip, stream, lines)
+        return lines
+
 
 def upstream_head(
-    request: Request,
-    *,
-    target: bytes,
-    authority: bytes,
-    credentials: Credentials,
-    length: int,
-    stream: bool,
+    request: Request, *, start: bytes, credentials: Credentials, length: int, stream: bool
 ) -> bytes:
-    """The head of the request to a backend, with its last empty line.
-
-    Answers to a stream must come unencoded, so that events can be seen in them; for all others the
-    client's own `Accept-Encoding` holds.
-    """
-    lines = request.lines
-    strip = credentials.strip
-    if not strip <= CREDENTIAL_HEADERS:
-        lines = without(lines, strip)
-    own = b""
-    for name, line in request.credentials:
-        if name not in strip:
-            own += line
-    return b"".join(
-        (
-            b"POST ",
-            target,
-            b" HTTP/1.1\r\nhost: ",
-            authority,
-            b"\r\n",
-            lines,
-            b"accept-encoding: identity\r\n" if stream else request.accept_encoding,
-            own,
-            credentials.header_line,
-            b"content-length: %d\r\n\r\n" % length,
-        )
+    """The head of the request to a backend, with its last empty line; `start` is the origin's."""
+    return b"%b%b%bcontent-length: %d\r\n\r\n" % (
+        start,
+        request.middle(credentials.strip, stream=stream),
+        credentials.header_line,
+        length,
     )
 
 

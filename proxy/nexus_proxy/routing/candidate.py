@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nexus_proxy.routing.request import Endpoint
@@ -34,8 +34,8 @@ class Origin:
 
     `authority` is the value of the Host header; `base_path` the prefix of the URL without `/v1`
     (`b""` or `b"/prefix"`); `paths` the complete request target per endpoint, which is what goes on
-    the wire (Google's OpenAI-compatible API has no `/v1`). `tls` is None for plain HTTP;
-    `server_name` is the name sent and checked.
+    the wire (Google's OpenAI-compatible API has no `/v1`), and `starts` the head of a request up to
+    its Host header. `tls` is None for plain HTTP; `server_name` is the name sent and checked.
     """
 
     scheme: str
@@ -46,6 +46,14 @@ class Origin:
     paths: Mapping[Endpoint, bytes]
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
+    starts: Mapping[Endpoint, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        starts = {
+            endpoint: b"POST %b HTTP/1.1\r\nhost: %b\r\n" % (path, self.authority)
+            for endpoint, path in self.paths.items()
+        }
+        object.__setattr__(self, "starts", starts)
 
 
 @dataclass(frozen=True, slots=True)

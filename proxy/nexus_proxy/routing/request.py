@@ -132,7 +132,7 @@ def text_bytes(value: object) -> int:
     return 0
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     model: Any = None
     stream: Any = None
     tools: msgspec.Raw = msgspec.Raw(b"")
@@ -140,11 +140,11 @@ class _Body(msgspec.Struct):
     text: Any = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _ChatBody(_Body):
+class _ChatBody(_Body, gc=False):
     messages: list[_Message] = []
     input: list[_Message] | str = []
 
