@@ -152,8 +152,8 @@ def probe_unheard(*, seen: str, seconds: int) -> str:
 def prober_suspect(*, seen: str, failing: int, probed: int, seconds: int) -> str:
     """Too many backends turned at once to be their own fault."""
     return (
-        f"Probes fail ({seen}), but so do those of {failing} of {probed} backends since the same "
-        f"{seconds} s, more than half, so none is taken out; look at the operator's own network"
+        f"Probes fail ({seen}), but {failing} of {probed} backends, more than half, began to fail "
+        f"within the same {seconds} s, so none is taken out; look at the operator's own network"
     )
 
 

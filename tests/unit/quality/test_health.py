@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nexus_api.backend import Capability, DiscoveredModel
 from nexus_api.meta import ConditionStatus
-from nexus_quality.health import Health, after_probe, parse_models
+from nexus_quality.health import (
+    Health,
+    Patient,
+    Suspicion,
+    after_probe,
+    judged,
+    parse_models,
+    suspicion,
+)
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -124,3 +133,100 @@ def test_what_lists_no_models_is_an_error_in_one_line(body: bytes) -> None:
     with pytest.raises(ValueError, match="no list of models") as caught:
         parse_models(body)
     assert "\n" not in str(caught.value)
+
+
+def patient(
+    since: float | None = None, *, period: float = 30.0, out: bool = False, timeout: float = 5.0
+) -> Patient:
+    return Patient(failing_since=since, period_seconds=period, timeout_seconds=timeout, out=out)
+
+
+@pytest.mark.parametrize(
+    ("others", "found"),
+    [
+        ([], None),
+        ([patient(1.0)], None),  # two are not three
+        ([patient(1.0), patient(20.0)], (3, 3)),
+        ([patient(1.0), patient(20.0), patient()], (3, 4)),
+        ([patient(1.0), patient(20.0), patient(), patient(), patient()], None),  # half, no more
+        ([patient(1.0), patient(), patient()], None),
+        ([patient(1.0), patient(60.0), patient(80.0)], None),  # not together
+        ([patient(1.0), patient(60.0, period=120.0), patient(None)], (3, 4)),
+        ([patient(1.0, out=True), patient(2.0, out=True), patient(3.0, out=True)], None),
+        ([patient(1.0), patient(2.0), *[patient(-9.0, out=True)] * 9], (3, 3)),
+    ],
+)
+def test_many_that_begin_to_fail_together_are_suspect(
+    others: list[Patient], found: tuple[int, int] | None
+) -> None:
+    mine = patient(0.0)
+    suspect = suspicion(mine, [mine, *others])
+    assert (suspect and (suspect.failing, suspect.probed)) == found
+
+
+def test_one_that_does_not_fail_is_not_suspect() -> None:
+    assert suspicion(patient(), [patient(0.0)] * 9) is None
+
+
+def test_the_begin_of_a_run_of_failures_is_kept_and_forgotten_with_it() -> None:
+    health = Health()
+    began = []
+    for now, ok in enumerate([False, False, True, False]):
+        health = after_probe(
+            health, ok=ok, reason="", message="", failure_threshold=3, success_threshold=1,
+            now=float(now),
+        )  # fmt: skip
+        began.append(health.failing_since)
+    assert began == [0.0, 0.0, None, 3.0]
+
+
+BAD = Health(status=FALSE, reason="ProbeFailed", message="GET / answers 500", failures=3)
+SUSPECT = Suspicion(failing=3, probed=4, seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("suspect", "served", "heard", "expected"),
+    [
+        (None, False, True, (FALSE, "ProbeFailed", "3 probes in a row failed, 3 suffice (GET /")),
+        (None, True, True, (UNKNOWN, "ProbeDisagrees", "Probes fail (GET / answers 500), but req")),
+        (None, False, False, (UNKNOWN, "ProbeFailed", "Probes fail (GET / answers 500); before")),
+        (SUSPECT, False, True, (UNKNOWN, "ProberSuspect", "Probes fail (GET / answers 500), but")),
+        (SUSPECT, True, False, (UNKNOWN, "ProberSuspect", "Probes fail (GET / answers 500), but")),
+    ],
+)
+def test_what_outweighs_failing_probes(
+    suspect: Suspicion | None,
+    served: bool,
+    heard: bool,
+    expected: tuple[ConditionStatus, str, str],
+) -> None:
+    found = judged(
+        BAD, suspect=suspect, served=served, heard=heard, failure_threshold=3, period_seconds=30
+    )
+    assert (found.status, found.reason) == expected[:2]
+    assert found.message.startswith(expected[2])
+
+
+@pytest.mark.parametrize("health", [Health(), Health(status=TRUE), replace(BAD, failures=0)])
+def test_what_does_not_fail_or_was_remembered_stays_as_it_is(health: Health) -> None:
+    found = judged(
+        health, suspect=None, served=False, heard=True, failure_threshold=3, period_seconds=30
+    )
+    assert found == health
+
+
+@pytest.mark.parametrize(
+    ("listed", "known"),
+    [
+        (["vision", "tools"], ["tools", "vision"]),
+        (["completion", "tool_use", "multimodal"], ["json", "tools", "vision"]),
+        (["embedding"], ["embeddings"]),
+        (["telepathy", 7, None], []),
+        ("vision", None),
+    ],
+)
+def test_capabilities_by_any_name(listed: object, known: list[str] | None) -> None:
+    body = json.dumps({"data": [{"id": "m", "capabilities": listed}]}).encode()
+    (model,) = parse_models(body)
+    found = model.capabilities
+    assert (None if found is None else sorted(str(c) for c in found)) == known
