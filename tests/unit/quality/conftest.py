@@ -25,6 +25,7 @@ from nexus_quality.published import exclusion_of, with_verdicts
 from nexus_quality.report import decode_answer, decode_report, encode
 from nexus_quality.shared import shared_from_status
 from nexus_quality.subject import Attempt, Standing, Subject
+from nexus_quality.verdicts import Verdicts
 
 MODEL = "tiny"
 EPOCH_START = 1_700_000_000.0
@@ -34,11 +35,14 @@ Behaviour = Callable[[float, random.Random], tuple[Outcome, float]]
 
 @dataclass
 class Backend:
-    """A simulated backend: `behaviour` says how an attempt that begins now will end."""
+    """A simulated backend: `behaviour` says how an attempt that begins now will end, `models` the
+    same for models with a behaviour of their own.
+    """
 
     name: str
     fingerprint: str = "spec-1"
     behaviour: Behaviour = lambda now, chance: (Outcome.SUCCESS, 0.05)
+    models: dict[str, Behaviour] = field(default_factory=dict)
     hits: list[float] = field(default_factory=list)
     failures: list[float] = field(default_factory=list)
 
@@ -73,7 +77,9 @@ class Proxy:
         self.chance = random.Random(f"{world.seed}-{name}")
         self.lives = 0
         self.client_failures = 0
+        self.failures_of: Counter[str] = Counter()
         self.subjects: dict[str, Subject] = {}
+        self.all: dict[tuple[str, str], Subject] = {}
         self.start()
 
     def start(self) -> None:
@@ -89,9 +95,12 @@ class Proxy:
             on_change=lambda: None,
             on_urgent=self.urgent,
         )
-        self.subjects = {
-            b.uid: self.monitor.subject(b.uid, MODEL) for b in self.world.backends.values()
+        self.all = {
+            (uid, model): self.monitor.subject(uid, model)
+            for uid in self.world.by_uid
+            for model in self.world.models
         }
+        self.subjects = {uid: self.all[uid, self.world.models[0]] for uid in self.world.by_uid}
         for backend in self.world.backends.values():
             self.configure(backend, self.world.statuses.get(backend.uid))
         self.world.after(self.chance.random(), lambda: self.ticking(life))
@@ -161,16 +170,17 @@ class Proxy:
 
     def request(self) -> None:
         """One client request: probe, else admitted, else slow start, else the last resort."""
-        tried: list[Subject] = []
-        self.attempt(tried)
+        models = self.world.models
+        self.attempt(self.chance.choice(models) if len(models) > 1 else models[0], [])
 
-    def attempt(self, tried: list[Subject]) -> None:
-        subject, probe, last = self.choose(tried)
+    def attempt(self, model: str, tried: list[Subject]) -> None:
+        subject, probe, last = self.choose(model, tried)
         tried.append(subject)
         backend = self.world.by_uid[subject.uid]
         attempt = subject.begin(self.now, probe=probe, last_resort=last)
         attempt.sent(self.now)
-        outcome, after = backend.behaviour(self.world.now, self.chance)
+        behaviour = backend.models.get(model, backend.behaviour)
+        outcome, after = behaviour(self.world.now, self.chance)
         backend.hits.append(self.world.now)
         life = self.life
 
@@ -189,12 +199,14 @@ class Proxy:
         counted["requests"] += kind in (OutcomeClass.SUCCESS, OutcomeClass.FAILURE)
         counted["errors"] += kind is OutcomeClass.FAILURE
         if kind is not OutcomeClass.SUCCESS and len(tried) <= self.world.retries:
-            self.attempt(tried)
+            self.attempt(attempt.subject.model, tried)
         elif kind is not OutcomeClass.SUCCESS:
             self.client_failures += 1
+            self.failures_of[attempt.subject.model] += 1
 
-    def choose(self, tried: list[Subject]) -> tuple[Subject, bool, bool]:
-        fresh = [s for s in self.subjects.values() if s not in tried]
+    def choose(self, model: str, tried: list[Subject]) -> tuple[Subject, bool, bool]:
+        serving = [s for s in self.all.values() if s.model == model]
+        fresh = [s for s in serving if s not in tried]
         if not tried:
             for subject in fresh:
                 if subject.standing in (Standing.OUT, Standing.PROBING):
@@ -211,7 +223,7 @@ class Proxy:
         slow = [s for s in fresh if s.standing is Standing.SLOW_START]
         if admitted or slow:
             return self.chance.choice(admitted or slow), False, False
-        left = fresh or list(self.subjects.values())
+        left = fresh or serving
         return self.chance.choice(left), False, True
 
 
@@ -229,8 +241,10 @@ class World:
         retries: int = 0,
         report_delay: float = 0.02,
         write_delay: float = 0.05,
+        models: tuple[str, ...] = (MODEL,),
     ) -> None:
         self.now, self.seed, self.policy, self.retries = EPOCH_START, seed, policy, retries
+        self.models = models
         self.report_delay, self.write_delay = report_delay, write_delay
         self.chance = random.Random(seed)
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -335,13 +349,13 @@ class World:
     def evaluate(self, uid: str) -> None:
         if self.engine is None or uid in self._writing:
             return
-        before = self.engine.verdict(uid)
+        before = shares_of(self.engine.verdicts(uid))
         transition = self.engine.wanted(uid, self.now)
         if transition is not None:
             self._writing.add(uid)
             engine = self.engine
             self.after(self.write_delay, lambda: self._written(engine, transition))
-        elif before.share_basis_points != self.engine.verdict(uid).share_basis_points:
+        elif before != shares_of(self.engine.verdicts(uid)):
             self._publish(uid)
 
     def _written(self, engine: Engine, transition: Transition) -> None:
@@ -382,8 +396,13 @@ class World:
         return self.engine.verdict(self.backends[name].uid).state
 
     def rows(self, name: str) -> list[str]:
-        """The rows taken for a backend, in order."""
-        return [t.row for _, t in self.history if t.uid == self.backends[name].uid]
+        """The rows taken for a backend itself, in order."""
+        return self.rows_of(name, "")
+
+    def rows_of(self, name: str, model: str) -> list[str]:
+        """The rows taken for a model of a backend, in order."""
+        uid = self.backends[name].uid
+        return [t.row for _, t in self.history if (t.uid, t.model) == (uid, model)]
 
     def standings(self, name: str) -> Counter[Standing]:
         uid = self.backends[name].uid
@@ -394,6 +413,12 @@ class World:
         quality = self.engine.figures(self.backends[name].uid, self.now).quality()
         assert quality is not None
         return quality
+
+
+def shares_of(verdicts: Verdicts) -> list[tuple[str, int | None]]:
+    """What is published without a transition."""
+    subjects = {"": verdicts.backend, **verdicts.models}
+    return sorted((name, verdict.share_basis_points) for name, verdict in subjects.items())
 
 
 @pytest.fixture

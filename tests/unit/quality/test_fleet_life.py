@@ -33,6 +33,7 @@ POLICIES = (
     replace(QUICK, max_exclusion_seconds=15),
 )
 S = SubjectState
+MODELS = ("tiny", "big")
 
 FAULTS = st.tuples(
     st.just("fault"),
@@ -41,9 +42,16 @@ FAULTS = st.tuples(
     st.sampled_from([Outcome.SERVER_ERROR, Outcome.CONNECT_ERROR, Outcome.THROTTLED]),
     st.sampled_from([0.05, 3.0]),
 )
+BAD_MODELS = st.tuples(
+    st.just("model fails"),
+    st.sampled_from("ab"),
+    st.sampled_from(["tiny", "big"]),
+    st.sampled_from([0.3, 1.0]),
+    st.sampled_from([Outcome.SERVER_ERROR, Outcome.CUT]),
+)
 ACTIONS = st.one_of(
     FAULTS,
-    FAULTS,
+    BAD_MODELS,
     st.tuples(st.just("heal"), st.sampled_from("ab")),
     st.tuples(st.just("operator stops")),
     st.tuples(st.just("operator starts")),
@@ -70,8 +78,11 @@ class Story:
             world.backends[backend].behaviour = self.failing(
                 0.0, rate=rate, outcome=outcome, after=after
             )
+        elif name == "model fails":
+            backend, model, rate, outcome = details
+            world.backends[backend].models[model] = self.failing(0.0, rate=rate, outcome=outcome)
         elif name == "heal":
-            world.backends[details[0]].behaviour = self.well
+            self.heal(world.backends[details[0]])
         elif name == "operator stops":
             world.stop_operator()
         elif name == "operator starts":
@@ -84,6 +95,10 @@ class Story:
         else:
             self.specs += 1
             world.respecify(details[0], f"spec-{self.specs}")
+
+    def heal(self, backend: Any) -> None:
+        backend.behaviour = self.well
+        backend.models.clear()
 
     def restart(self, proxy: Any) -> None:
         """A restart as a rollout does it: the old process drains, reports and goes."""
@@ -104,7 +119,7 @@ class Story:
         """All is well again, for longer than anything takes."""
         world = self.world
         for backend in world.backends.values():
-            backend.behaviour = self.well
+            self.heal(backend)
         if world.engine is None:
             world.start_operator()
         world.run(400.0)
@@ -114,21 +129,26 @@ class Story:
 
 
 def check_history(story: Story) -> None:
-    """The order of transitions, per backend."""
+    """The order of transitions, per backend, with its models under the same counter."""
     world = story.world
     for uid in world.by_uid:
-        state, until, generation = S.ACTIVE, None, 0
+        verdicts, generation = {"": (S.ACTIVE, None)}, 0
         for at, transition in [(t, x) for t, x in world.history if x.uid == uid]:
-            before, after = transition.before, transition.after
+            model, before, after = transition.model, transition.before, transition.after
+            state, until = verdicts.get(model, (S.ACTIVE, None))
             assert before.state is state, "a transition from a state that did not hold"
             assert after.generation == generation + 1
+            assert transition.row == "S17" or not model or verdicts[""][0] is S.ACTIVE
             if after.state is S.EXCLUDED:
                 assert before.state is (S.ACTIVE if transition.row == "S1" else S.PROBATION)
                 assert after.firing is not None and after.firing.quorum
+                assert not model or after.firing.reason.startswith(f"Model {model}: ")
             if transition.row == "S7":
                 edited = any(edit <= at for edit in story.edits)
                 assert edited or at >= until, "an exclusion that ended early"
-            state, until, generation = after.state, after.until, after.generation
+            if not model and after.state is S.ACTIVE:
+                verdicts.clear()  # S17, or a new backend
+            verdicts[model], generation = (after.state, after.until), after.generation
 
 
 @settings(
@@ -141,7 +161,8 @@ def check_history(story: Story) -> None:
 def test_the_fleet_comes_back_from_anything(
     make_world: Any, failing: Any, seed: int, story: list[tuple[tuple[Any, ...], float]]
 ) -> None:
-    world = make_world(proxies=3, rps=3.0, backends=2, policy=QUICK, seed=seed)
+    models = MODELS[: 1 + seed % 2]
+    world = make_world(proxies=3, rps=3.0, backends=2, policy=QUICK, seed=seed, models=models)
     told = Story(world, failing)
     world.run(20.0)
     for action, seconds in story:
@@ -155,6 +176,10 @@ def test_the_fleet_comes_back_from_anything(
         for proxy in world.proxies:
             breaker = proxy.subjects[backend.uid].backend.breaker
             assert breaker.state is BreakerState.CLOSED and not breaker.probe_in_flight
+        for proxy in world.proxies:
+            for model in models:
+                own = proxy.all[backend.uid, model].breaker
+                assert own.state is BreakerState.CLOSED and not own.probe_in_flight
         counted = world.engine.figures(backend.uid, world.now).whole.day
         oracle = world.oracle[backend.uid]
         assert counted.requests <= oracle["requests"] and counted.errors <= oracle["errors"]
