@@ -85,6 +85,11 @@ EVENT_CREDENTIALS_REJECTED: Final = "CredentialsRejected"  # the backend refuses
 EVENT_SECRET_NOT_FOUND: Final = "SecretNotFound"  # the proxies do not find a Secret
 EVENT_SECRET_KEY_NOT_FOUND: Final = "SecretKeyNotFound"  # the proxies do not find a key in it
 
+# Event reasons on RoutingPolicy, one for each change of the budget's state.
+EVENT_BUDGET_NORMAL: Final = "BudgetNormal"  # below the soft limit again: new month, new limit
+EVENT_BUDGET_SOFT_LIMIT: Final = "BudgetSoftLimit"  # softLimit is reached
+EVENT_BUDGET_HARD_LIMIT: Final = "BudgetHardLimit"  # monthlyLimitUSD is reached
+
 # Reconcilers of the routing pipeline, in order; they name themselves in rejection_reasons.
 REQUEST_ANALYZER: Final = "RequestAnalyzer"  # unknown models, missing capabilities
 PRIVACY_RECONCILER: Final = "PrivacyReconciler"  # Open backends for restricted traffic

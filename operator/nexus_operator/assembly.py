@@ -11,11 +11,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.clock import Clock
 from nexus_operator.credentials import Credentials
 from nexus_operator.engine import FleetEngine
 from nexus_operator.evaluator import Evaluator
-from nexus_operator.identity import Identities
+from nexus_operator.identity import Identities, Reporter
 from nexus_operator.intake import Intake
 from nexus_operator.kube import Kube
 from nexus_operator.leader import Leader, slot
@@ -34,6 +35,7 @@ from nexus_operator.settings import Settings
 from nexus_operator.stats import Stats
 from nexus_operator.vitals import Sightings
 from nexus_operator.writer import Writer
+from nexus_quality.report import Answer, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +98,19 @@ class Parts:
         self.engine.doubts = lambda uid: self.prober.findings(uid).health.failures > 0
 
     def _assemble_writer(self) -> None:
+        self.budgets = BudgetDesk(
+            registry=self.registry,
+            started=lambda: self.engine.started,
+            clock=self.clock,
+            mark=lambda key: self.writer.mark(key),
+        )
+        self.metrics.registry.register(self.budgets)
         self.policies = PolicyPlans(
             registry=self.registry,
             engine=self.engine,
             clock=self.clock,
             mark=lambda key: self.writer.mark(key),
+            budgets=self.budgets,
         )
         self.planner = Planner(
             registry=self.registry,
@@ -174,11 +184,15 @@ class Parts:
             intake=Intake(
                 identities=Identities(self.kube, self.clock, count=self.metrics.looked_up),
                 namespace_of=self._namespace_of,
-                merge=self.evaluator.merge,
+                merge=self._merge,
                 metrics=self.metrics,
                 pace=Pace(self.clock),
             ).handle,
         )
+
+    def _merge(self, reporter: Reporter, report: Report) -> Answer:
+        self.budgets.heard(reporter.key, report)
+        return self.evaluator.merge(reporter, report)
 
     def _namespace_of(self, uid: str) -> str | None:
         backend = self.registry.backends.get(uid)

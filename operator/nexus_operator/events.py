@@ -32,6 +32,8 @@ WARNINGS = frozenset(
         reasons.EVENT_CREDENTIALS_REJECTED,
         reasons.EVENT_SECRET_NOT_FOUND,
         reasons.EVENT_SECRET_KEY_NOT_FOUND,
+        reasons.EVENT_BUDGET_SOFT_LIMIT,
+        reasons.EVENT_BUDGET_HARD_LIMIT,
     }
 )
 MESSAGE_LIMIT = 1024
@@ -73,8 +75,10 @@ def _mending_notes(before: LLMBackendStatus, after: LLMBackendStatus) -> list[No
     return []
 
 
-def event(metadata: ObjectMeta, note: Note, *, now: float) -> dict[str, Any]:
-    """The core/v1 Event of a note about a backend."""
+def event(
+    metadata: ObjectMeta, note: Note, *, now: float, kind: str = BACKEND_KIND
+) -> dict[str, Any]:
+    """The core/v1 Event of a note about an object."""
     time = format_time(now)
     return {
         "apiVersion": "v1",
@@ -85,7 +89,7 @@ def event(metadata: ObjectMeta, note: Note, *, now: float) -> dict[str, Any]:
         },
         "involvedObject": {
             "apiVersion": API_VERSION,
-            "kind": BACKEND_KIND,
+            "kind": kind,
             "namespace": metadata.namespace,
             "name": metadata.name,
             "uid": metadata.uid,

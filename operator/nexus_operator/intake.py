@@ -41,6 +41,7 @@ UNAVAILABLE: Final = "Unavailable"
 MAX_TOKEN: Final = 16 * 1024
 MAX_NAMESPACES: Final = 32
 MAX_LISTED: Final = 50
+SPEND: Final = "spend of "
 JSON = "application/json"
 
 
@@ -125,7 +126,7 @@ class Intake:
         allowed: dict[str, bool] = {}
         forbidden = {}
         for uid in uids:
-            namespace = self.namespace_of(uid)
+            namespace = spender(uid) or self.namespace_of(uid)
             if namespace is None:
                 continue
             if namespace not in allowed:
@@ -158,15 +159,22 @@ def label(reason: str) -> str:
 
 
 def subjects(report: Report) -> set[str]:
-    """The UIDs of the backends a report speaks about."""
-    return {cell.uid for cell in report.cells} | {pulse.uid for pulse in report.pulses}
+    """The UIDs of the backends a report speaks about, and the namespaces whose money it spent."""
+    backends = {cell.uid for cell in report.cells} | {pulse.uid for pulse in report.pulses}
+    return backends | {SPEND + spend.namespace for spend in report.spend}
+
+
+def spender(subject: str) -> str | None:
+    """The namespace, if it is one whose money was spent."""
+    return subject.removeprefix(SPEND) if subject.startswith(SPEND) else None
 
 
 def without(report: Report, uids: Iterable[str]) -> Report:
-    """The report less everything about some backends."""
+    """The report less everything about some subjects."""
     gone = set(uids)
     return msgspec.structs.replace(
         report,
         cells=[cell for cell in report.cells if cell.uid not in gone],
         pulses=[pulse for pulse in report.pulses if pulse.uid not in gone],
+        spend=[spend for spend in report.spend if SPEND + spend.namespace not in gone],
     )

@@ -13,16 +13,17 @@ from msgspec.structs import replace
 
 from nexus_api import SubjectState, decode_quality_policy, decode_routing_policy
 from nexus_api.meta import QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
+from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.engine import FleetEngine
 from nexus_operator.events import Note
-from nexus_operator.policies import quality_status, routing_status
+from nexus_operator.policies import in_force, quality_status, routing_status
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key, Plan
 from nexus_quality.policy import policy_from_spec
 
 
 class PolicyPlans:
-    """Plans by UID; `mark` is the writer's."""
+    """Plans by UID; `mark` is the writer's. Without `budgets` those published stay as they are."""
 
     def __init__(
         self,
@@ -31,11 +32,13 @@ class PolicyPlans:
         engine: FleetEngine,
         clock: Callable[[], float],
         mark: Callable[[Key], None],
+        budgets: BudgetDesk | None = None,
     ) -> None:
         self._registry = registry
         self._engine = engine
         self._clock = clock
         self._mark = mark
+        self._budgets = budgets
 
     def mark(self, namespace: str) -> None:
         """Has the statuses of a namespace's policies looked at."""
@@ -77,6 +80,11 @@ class PolicyPlans:
             return None
         rivals = self._registry.routing.of(policy.metadata.namespace)
         status = routing_status(policy, policies=rivals, now=self._clock())
+        notes: list[Note] = []
+        if self._budgets is not None and in_force(rivals) is policy:
+            wanted = self._budgets.wanted(policy, edited=status != policy.status)
+            status = replace(status, budget=wanted)
+            notes = self._budgets.notes(policy, wanted)
         if status == policy.status:
             return None
 
@@ -84,6 +92,8 @@ class PolicyPlans:
             if uid in self._registry.routing.uids():
                 written = decode_routing_policy(stored)
                 self._registry.routing.put(replace(written, status=status))
-            return []
+            if self._budgets is not None:
+                self._budgets.written(uid)
+            return notes
 
         return Plan(metadata=policy.metadata, status=status, accepted=accepted)

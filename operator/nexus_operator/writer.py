@@ -182,7 +182,7 @@ class Writer:
             self._metrics.write_seconds.observe(max(0.0, self._clock() - self._wanted_since(key)))
             self._failures.pop(key, None)
             for note in plan.accepted(stored):
-                body = event(plan.metadata, note, now=self._clock())
+                body = event(plan.metadata, note, now=self._clock(), kind=KIND_OF[key.plural])
                 await post(self._kube, self._metrics, plan.metadata.namespace, body)
 
     def _wanted_since(self, key: Key) -> float:

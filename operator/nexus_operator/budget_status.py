@@ -1,0 +1,90 @@
+"""What is published of a budget, and when: `status.budget` of the RoutingPolicy in force.
+
+Promises a write at once when the month or the state changes, otherwise only for an amount that
+moved noticeably, at most once per `WRITE_SECONDS`, or at all after `LONG_SECONDS`; time alone
+writes nothing. Pure; sums are `budget`'s.
+"""
+
+from __future__ import annotations
+
+from nexus_api import BudgetState, BudgetStatus, HardLimitAction, RoutingPolicy, reasons
+from nexus_api.quantities import format_time, format_usd, parse_usd
+from nexus_operator.budget import Account
+from nexus_operator.events import Note
+from nexus_quality.budget import state_of
+from nexus_quality.spend import slot_time
+
+WRITE_SECONDS = 15.0
+LONG_SECONDS = 300.0
+PART = 10  # of what was published last
+LIMIT_PART = 100
+
+_EVENTS = {
+    BudgetState.NORMAL: reasons.EVENT_BUDGET_NORMAL,
+    BudgetState.SOFT_LIMIT: reasons.EVENT_BUDGET_SOFT_LIMIT,
+    BudgetState.HARD_LIMIT: reasons.EVENT_BUDGET_HARD_LIMIT,
+}
+_ACTIONS = {
+    HardLimitAction.WARN: "requests go on (hardLimitAction Warn)",
+    HardLimitAction.BLOCK_CLOUD: "Open backends are left out (hardLimitAction BlockCloud)",
+    HardLimitAction.BLOCK_ALL: "all backends are left out (hardLimitAction BlockAll)",
+}
+
+
+def budget_status(policy: RoutingPolicy, account: Account) -> BudgetStatus | None:
+    """What could be published now; None where there is neither a limit nor a cost."""
+    spent = account.spent
+    if policy.spec.budget.monthly_limit_usd is None and not spent and policy.status.budget is None:
+        return None
+    return BudgetStatus(
+        month=account.month,
+        spent_usd=format_usd(account.settled),
+        state=state_of(policy.spec.budget, spent),
+        as_of=format_time(slot_time(account.as_of)),
+    )
+
+
+def worth_writing(
+    policy: RoutingPolicy, wanted: BudgetStatus | None, *, since_write: float
+) -> bool:
+    """Whether it should be published; `since_write`: seconds since the last time."""
+    known = policy.status.budget
+    if known is None or wanted is None:
+        return known is not wanted
+    if (known.month, known.state) != (wanted.month, wanted.state):
+        return True
+    before, after = parse_usd(known.spent_usd), parse_usd(wanted.spent_usd)
+    moved = abs(after - before)
+    if not moved or since_write < WRITE_SECONDS:
+        return False
+    limit = policy.spec.budget.monthly_limit_usd
+    noticeable = moved * PART >= before or (
+        limit is not None and moved * LIMIT_PART >= parse_usd(limit)
+    )
+    return noticeable or since_write >= LONG_SECONDS
+
+
+def budget_notes(policy: RoutingPolicy, wanted: BudgetStatus | None, spent: int) -> list[Note]:
+    """The Event of a change of state that was written; a beginning in Normal is nothing to tell.
+
+    `spent`: nano-USD of the month, later than `spentUSD`.
+    """
+    known = policy.status.budget
+    before = known.state if known is not None else BudgetState.NORMAL
+    if wanted is None or wanted.state is before:
+        return []
+    return [Note(_EVENTS[wanted.state], budget_message(policy, wanted, spent))]
+
+
+def budget_message(policy: RoutingPolicy, wanted: BudgetStatus, spent: int) -> str:
+    """How far the budget is spent, in words."""
+    budget = policy.spec.budget
+    told = f"{format_usd(spent)} USD spent in {wanted.month}"
+    if budget.monthly_limit_usd is None:
+        return f"{told}; there is no monthlyLimitUSD"
+    told += f" of monthlyLimitUSD {budget.monthly_limit_usd}"
+    if wanted.state is BudgetState.HARD_LIMIT:
+        return f"{told}: {_ACTIONS[budget.hard_limit_action]}"
+    if wanted.state is BudgetState.SOFT_LIMIT:
+        return f"{told}, softLimit {budget.soft_limit}: Open backends score half"
+    return told
