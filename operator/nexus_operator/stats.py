@@ -84,9 +84,15 @@ class Stats:
         if latency is not None:
             entry["average_latency_ms"] = float(latency)
         entry |= quality(figures.whole)
-        models = {name: tally for name, tally in sorted(figures.models.items()) if tally.known}
+        verdicts = self._engine.verdicts(backend.metadata.uid)
+        known = {name for name, tally in figures.models.items() if tally.known} | verdicts.out
+        models = [
+            {"name": name, "state": verdicts.of(name).state}
+            | quality(figures.models.get(name, Tally()))
+            for name in sorted(known)
+        ]
         if models:
-            entry["models"] = [{"name": name} | quality(tally) for name, tally in models.items()]
+            entry["models"] = models
         return entry
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from nexus_api.meta import API_VERSION
-from nexus_devtools.reports import full_report
+from nexus_devtools.reports import Counters, full_report
 from nexus_devtools.schemas import assert_valid_status
 from nexus_operator.app import operate
 from nexus_operator.context import Context
@@ -397,3 +397,61 @@ async def test_a_stop_takes_well_under_five_seconds_and_leaves_no_task(cluster: 
         started = time.monotonic()
     assert time.monotonic() - started < 4
     assert asyncio.all_tasks() - before == set()
+
+
+async def one_bad_model(operator: Running) -> tuple[str, Counters]:
+    """A backend `a` of two models, `bad` of which has failed 30 times."""
+    await operator.create("qualitypolicies", "QualityPolicy", "p", minReporters=1)
+    models = [{"name": "good"}, {"name": "bad"}]
+    uid = (await operator.backend("a", models=models))["metadata"]["uid"]
+    await operator.status("a", lambda status: status.get("qualityPolicy") == "p")
+    counters = Counters()
+    counters.count(uid, model="good", requests=30)
+    counters.count(uid, model="bad", requests=30, errors=30)
+    answer = await operator.http("POST", "/v1/outcomes", content=counters.full(), token="good")
+    assert answer.status_code == 200, answer.text
+    return uid, counters
+
+
+def told_of_bad(status: Stored) -> Stored:
+    """What a status says of the model `bad`, {} if nothing."""
+    return next((m for m in status.get("modelQuality", []) if m["name"] == "bad"), {})
+
+
+async def test_a_bad_model_is_excluded_alone_and_said_so_everywhere(cluster: Any) -> None:
+    async with running(cluster) as operator:
+        await one_bad_model(operator)
+        status = await operator.status("a", lambda s: told_of_bad(s).get("state") == "Excluded")
+        assert (status["state"], status["verdictGeneration"]) == ("Active", 1)
+        assert "exclusion" not in status
+        assert status["modelQuality"][0]["name"] == "bad"
+        assert status["modelQuality"][0]["errorRate1h"] == "100%"
+        reason = told_of_bad(status)["exclusion"]["reason"]
+        assert reason.startswith("Model bad: ") and "30 of 30" in reason
+        said = {c["type"]: (c["status"], c["message"]) for c in status["conditions"]}
+        assert said["WithinPolicy"][0] == said["Ready"][0] == "True"
+        assert said["WithinPolicy"][1].endswith("left out: model bad")
+        event = (await eventually(lambda: operator.cluster.events))[0]
+        assert (event["reason"], event["type"]) == ("Excluded", "Warning")
+        assert event["message"].startswith(reason)
+        page = (await operator.http("GET", "/v1/stats")).json()
+        states = {m["name"]: m["state"] for m in page["backends"][0]["models"]}
+        assert states == {"good": "Active", "bad": "Excluded"}
+        text = (await operator.http("GET", "/metrics")).text
+        assert 'nexus_operator_transitions_total{row="S1",state="Excluded"} 1.0' in text
+
+
+async def test_a_restarted_operator_keeps_the_verdict_on_a_model(cluster: Any) -> None:
+    async with running(cluster) as first:
+        uid, _ = await one_bad_model(first)
+        before = await first.status("a", lambda s: told_of_bad(s).get("state") == "Excluded")
+    async with running(cluster) as second:
+        verdicts = second.context.engine.verdicts(uid)
+        assert (verdicts.generation, verdicts.out) == (1, {"bad"})
+        await eventually(lambda: second.context.writer.idle)
+        after = (await second.get("llmbackends", "a"))["status"]
+        assert told_of_bad(after) == told_of_bad(before)
+        await second.change("qualitypolicies", "p", errorRateThreshold="100%")
+        released = await second.status("a", lambda s: told_of_bad(s).get("state") == "Active")
+        assert released["verdictGeneration"] == 2
+        assert "recoveredTime" in told_of_bad(released)["exclusion"]
