@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nexus_quality.docket import Hearing
-from nexus_quality.engine import BackendFacts, Engine
+from nexus_quality.engine import BackendFacts, Engine, Merged
 from nexus_quality.evidence import ALIVE_SECONDS
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
+from nexus_quality.report import Report
 from nexus_quality.rules import Firing
-from nexus_quality.stall import Opinion, judge, voices
+from nexus_quality.stall import Opinion, is_living, judge, voices
 from nexus_quality.window import Family
 
 NEWS_SECONDS = 40.0  # a full report is due every 10 to 30 s
@@ -32,6 +33,15 @@ class FleetEngine(Engine):
     def __init__(self, *, epoch: str, started: float, random: Callable[[], float]) -> None:
         super().__init__(epoch=epoch, started=started, random=random)
         self._renewed: dict[str, float] = {}
+        self._speakers: dict[str, set[str]] = {}
+
+    def merge(self, reporter: str, report: Report, now: float) -> Merged:
+        """As the engine's; who speaks of a key is remembered, for hardly anybody does."""
+        merged = super().merge(reporter, report, now)
+        for pulse in report.pulses:
+            if (pulse.refused or pulse.key) and pulse.uid in self._backends:
+                self._speakers.setdefault(pulse.uid, set()).add(reporter)
+        return merged
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
         """As the engine's; what was said of the key of another spec counts no more."""
@@ -44,6 +54,7 @@ class FleetEngine(Engine):
         """A backend was deleted."""
         super().remove(uid)
         self._renewed.pop(uid, None)
+        self._speakers.pop(uid, None)
 
     def renewed(self, uid: str) -> bool:
         """Whether the spec changed, in what the verdict is about, since this process began."""
@@ -51,9 +62,18 @@ class FleetEngine(Engine):
 
     def opinion(self, uid: str, now: float) -> Opinion:
         """What the fleet says of a backend's key and Secrets."""
-        usual = {part.reporter: part.usual for part in self._hearing(uid, now).whole()}
         since = self._renewed.get(uid, float("-inf"))
-        heard = voices(self._ledger.reporters.values(), uid, usual, now=now, since=since)
+        users = self._ledger.users(uid)
+        if uid not in self._speakers:
+            living = sum(is_living(user, now=now, since=since) for user in users.values())
+            return Opinion(voices=living)
+        usual = {part.reporter: part.usual for part in self._hearing(uid, now).whole()}
+        known = self._ledger.reporters
+        speakers = {name: known[name] for name in self._speakers[uid] if name in known}
+        asked = {**users, **speakers}.values()
+        heard = voices(asked, uid, usual, now=now, since=since)
+        if not any(voice.refused or voice.key for voice in heard):
+            del self._speakers[uid]
         return judge(heard, min_reporters=self.policy(uid).min_reporters)
 
     def heard(self, since: float, now: float) -> bool:
@@ -68,7 +88,7 @@ class FleetEngine(Engine):
 
         Successes travel with the full report: those of a reporter not heard from since are news.
         """
-        for reporter in self._ledger.reporters.values():
+        for reporter in self._ledger.users(uid).values():
             silent = now - reporter.heard
             if reporter.gone or silent > NEWS_SECONDS:
                 continue

@@ -21,10 +21,14 @@ MISSING = (reasons.SECRET_NOT_FOUND, reasons.SECRET_KEY_NOT_FOUND)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """What one living reporter says of a backend's key; `usual`: its attempts a second."""
+    """What one living reporter says of a backend's key; `usual`: its attempts a second.
+
+    `key`: what it says beside the refusals, `missing` that if it is something missing.
+    """
 
     reporter: str
     refused: int = 0
+    key: str = ""
     missing: str = ""
     ca: bool = False
     usual: float = 0.0
@@ -59,12 +63,17 @@ def voices(
     """
     found = []
     for reporter in reporters:
-        if reporter.gone or now - reporter.heard > ALIVE_SECONDS or reporter.heard < since:
+        if not is_living(reporter, now=now, since=since):
             continue
         pulses = list(_pulses(reporter, uid, now, since))
         if pulses or reporter.name in usual:
             found.append(_voice(reporter.name, pulses, usual.get(reporter.name, 0.0)))
     return tuple(found)
+
+
+def is_living(reporter: Reporter, *, now: float, since: float) -> bool:
+    """Whether what a reporter says counts: it was heard lately, and after `since`."""
+    return not reporter.gone and now - reporter.heard <= ALIVE_SECONDS and reporter.heard >= since
 
 
 def _pulses(reporter: Reporter, uid: str, now: float, since: float) -> Iterator[Pulse]:
@@ -84,6 +93,7 @@ def _voice(name: str, pulses: Sequence[Pulse], usual: float) -> Voice:
     return Voice(
         reporter=name,
         refused=max((pulse.refused for pulse in pulses), default=0),
+        key=next((pulse.key for pulse in pulses if pulse.key), ""),
         missing=lacking.key if lacking else "",
         ca=lacking.ca if lacking else False,
         usual=usual,
