@@ -25,8 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure(style=settings.log_format, level=settings.log_level)
     if pace.PACE != 1:
         log.warning("%s is set: this is a test, not a service", pace.VARIABLE)
-    if settings.data_dir is not None:
-        log.warning("counters are kept in memory and in the proxies: --data-dir has no effect yet")
     for number in (signal.SIGTERM, signal.SIGINT):  # until the event loop has its own handlers
         signal.signal(number, lambda *_: sys.exit(0))
     from nexus_operator.app import operate  # kopf takes half a second: not for a wrong flag

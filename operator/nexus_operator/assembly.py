@@ -33,6 +33,7 @@ from nexus_operator.rollcall import RollCall
 from nexus_operator.server import Server
 from nexus_operator.settings import Settings
 from nexus_operator.stats import Stats
+from nexus_operator.store_keeper import Keeper
 from nexus_operator.vitals import Sightings
 from nexus_operator.writer import Writer
 from nexus_quality.report import Answer, Report
@@ -61,6 +62,12 @@ class Parts:
         self.metrics = Metrics(lambda: self.stats.readings())
         self.engine = FleetEngine(
             epoch=secrets.token_hex(8), started=self.clock(), random=self._chance
+        )
+        self.keeper = Keeper(
+            folder=self.settings.data_dir,
+            engine=self.engine,
+            clock=self.clock,
+            metrics=self.metrics,
         )
         self.leader = Leader(
             kube=self.kube,

@@ -46,7 +46,7 @@ class Context(Parts):
         self.problem: str | None = STARTING
         self._tasks: list[asyncio.Task[None]] = []
         self._election: asyncio.Task[None] | None = None
-        self._timed = False
+        self._timed = self._recalled = False
         self.stopped = self.deposed = False
         wires = Wires(
             load=load,
@@ -75,6 +75,7 @@ class Context(Parts):
             self.problem = STARTING
             await self.leader.elected()
             await self._until(self._first_look)
+            await self._recall()
         except BaseException:
             await self.stop()
             raise
@@ -113,6 +114,7 @@ class Context(Parts):
         if self._election is not None:
             self._election.cancel()
             await asyncio.gather(self._election, return_exceptions=True)
+        await self.keeper.close()
         await self.leader.release()
         await self.kube.close()
         await self.doorbell.close()
@@ -153,6 +155,12 @@ class Context(Parts):
         self._agree_on_time()
         await list_all(self.kube, self.namespaces, see=self.observer.see, gone=self._missing)
 
+    async def _recall(self) -> None:
+        """Takes over what an earlier process counted, once, when all backends are known."""
+        if not self._recalled:
+            self._recalled = True
+            await self.keeper.begin()
+
     def _agree_on_time(self) -> None:
         """Takes the API server's time where ours is off: `until` is compared with its clock."""
         if self._timed:
@@ -190,5 +198,6 @@ class Context(Parts):
             "evaluator": self.evaluator.run(),
             "prober": self.prober.run(),
             "roll call": self.rollcall.run(),
+            "store": self.keeper.run(),
             "loop watch": watch_loop(self.metrics.loop_lag.observe),
         }

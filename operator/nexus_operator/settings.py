@@ -158,6 +158,6 @@ def _folder(text: str | None) -> Path | None:
     if text is None:
         return None
     path = Path(text)
-    if not path.is_dir() or not os.access(path, os.W_OK):
-        raise WrongUsage(f"--data-dir {text!r}: there is no such folder that I may write to")
+    if path.exists() and not path.is_dir():
+        raise WrongUsage(f"--data-dir {text!r} is no folder: write the path of one")
     return path

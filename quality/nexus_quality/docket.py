@@ -159,7 +159,7 @@ class Hearing:
         parts = self.evidence.model(model) if model else self.evidence.whole(verdicts.out)
         until = verdict.until
         young = now - self._started < STARTING_SECONDS
-        unheard = young and sum(share.complete for share in whole) < docket.expected
+        unheard = young and self._unheard(whole)
         eligible = _eligible(parts)
         return Facts(
             now=now,
@@ -180,6 +180,12 @@ class Hearing:
             thawed=bool(model) and verdicts.frozen,
             random=self._random,
         )
+
+    def _unheard(self, whole: tuple[Share, ...]) -> bool:
+        """Whether a reporter that this process knows of has not yet told it everything."""
+        if self._ledger.restored:
+            return self._ledger.awaits(self._docket.facts.uid)
+        return sum(share.complete for share in whole) < self._docket.expected
 
     def _model_firing(self, model: str) -> Firing | None:
         verdict, policy = self._docket.verdicts.of(model), self._docket.policy

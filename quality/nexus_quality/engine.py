@@ -103,6 +103,21 @@ class Engine:
         self._backends.pop(uid, None)
         self._ledger.forget(uid)
 
+    @property
+    def ledger(self) -> Ledger:
+        """What the fleet reported."""
+        return self._ledger
+
+    def remember(self, ledger: Ledger) -> None:
+        """Take the place of an earlier process, before anything was reported to this one.
+
+        Of backends that are not known any more nothing stays.
+        """
+        self._ledger = ledger
+        for uid in ledger.uids():
+            if uid not in self._backends:
+                ledger.forget(uid)
+
     def backends(self) -> list[str]:
         """The UIDs of all backends."""
         return list(self._backends)

@@ -75,6 +75,7 @@ class Journal:
         self._changes: dict[str, Changes] = {}
         self._collected: dict[str, Changes] = {}
         self._failures: set[tuple[str, str]] = set()
+        self._failing: set[tuple[str, str]] = set()
         self._forgotten: dict[str, None] = {}
         self._forgetting: list[str] = []
 
@@ -106,8 +107,8 @@ class Journal:
         batch.oldest = {int(f): f.oldest(now) for f in (Family.MINUTE, Family.HOUR)}
         self._forgetting, self._forgotten = list(self._forgotten), {}
         batch.forgotten = self._forgetting
-        _failures(ledger, self._failures, batch)
-        self._failures = set()
+        self._failing, self._failures = self._failures, set()
+        _failures(ledger, self._failing, batch)
         rows = 0
         for name in list(self._changes):
             changes = self._collected[name] = self._changes.pop(name)
@@ -118,7 +119,7 @@ class Journal:
 
     def saved(self) -> None:
         """What was collected is safe."""
-        self._collected = {}
+        self._collected, self._failing = {}, set()
         self._forgetting = []
 
     def put_back(self) -> None:
@@ -130,6 +131,7 @@ class Journal:
             changes.uses |= old.uses
             for key, counts in old.grown.items():
                 changes.grow(key, counts)
+        self._failures |= self._failing
         self._forgotten |= dict.fromkeys(self._forgetting)
         self.saved()
 

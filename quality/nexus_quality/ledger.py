@@ -327,10 +327,11 @@ class Ledger:
             if len(lives) >= MAX_INCARNATIONS and not _end_one(reporter, now, self.journal):
                 return Refusal(reason=refusals.TOO_MANY_INCARNATIONS)
             life = lives[report.incarnation] = Incarnation(offset, now)
-        if life.restored and offset - life.offset > JUMP_SECONDS:
-            # No report takes that long: our own clock is another one than when it was saved.
-            life.offset = offset
-        life.restored = False
+        if life.restored and report.now_ms > life.told_ms:
+            life.restored = False
+            if offset - life.offset > JUMP_SECONDS:
+                # A new report never takes so long: our clock is not the one it was saved by.
+                life.offset = offset
         life.offset, life.heard = min(life.offset, offset), now
         return life
 

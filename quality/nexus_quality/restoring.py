@@ -64,13 +64,16 @@ def _cells(ledger: Ledger, saved: Saved, now: float) -> None:
         life.keep(key, Kept(placed, _cell(key, counts), row.counted))
         series = ledger.series_of(reporter, row.uid, row.counted)
         generation = 0 if family is Family.HOUR else row.generation
-        series.windows[family].add(placed, generation, counts)
+        if placed >= family.oldest(now):
+            series.windows[family].add(placed, generation, counts)
 
 
 def _sums(ledger: Ledger, saved: Saved, now: float) -> None:
     for row in saved.sums:
         family, reporter = _FAMILIES.get(row.family), ledger.reporters.get(row.reporter)
         if family is None or (reporter is None and row.reporter != FLEET):
+            continue
+        if row.bucket < family.oldest(now):
             continue
         window = (
             ledger.whole_of(row.uid, row.model).days

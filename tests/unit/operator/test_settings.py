@@ -76,7 +76,7 @@ def test_an_address_is_a_host_and_a_port(text: str, address: tuple[str, int]) ->
         (["--log-level=loud"], {}, "write one of debug"),
         ([], {"NEXUS_LOG_LEVEL": "loud"}, "write one of debug"),
         (["--tls-cert-file=/none.crt"], {}, "there is no such file"),
-        (["--data-dir=/none"], {}, "no such folder"),
+        (["--data-dir=/dev/null"], {}, "is no folder"),
         (["--name=a"], {}, "unrecognized arguments: --name=a"),
         (["extra"], {}, "unrecognized arguments: extra"),
     ],
