@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from nexus_api.accepted import accepted_values
 from nexus_api.backend import LLMBackend
 from nexus_api.meta import (
     API_VERSION,
@@ -85,6 +86,8 @@ def _convert(mapping: Mapping[str, Any], kind: str, target: type[_T]) -> _T:
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `")
         field = path.rstrip("`").removeprefix("$").removeprefix(".")
+        if problem.startswith("Invalid enum value") and (words := accepted_values(target, field)):
+            problem = f"{problem}: write one of {', '.join(words)}"
         raise _invalid(mapping, kind, field, problem) from None
     for field, problem in violations(found):
         raise _invalid(mapping, kind, field, problem)

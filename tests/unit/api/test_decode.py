@@ -136,3 +136,45 @@ def test_encoding_leaves_defaults_out_and_round_trips() -> None:
 def test_objects_are_immutable() -> None:
     with pytest.raises(AttributeError):
         decode_backend(BACKEND).spec.url = "http://b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "said"),
+    [
+        (
+            "LLMBackend",
+            {"url": "http://a", "type": "vlm"},
+            "spec.type: Invalid enum value 'vlm': write one of vllm, ollama, llamacpp, lmstudio,"
+            " exo, openai, anthropic, google, generic",
+        ),
+        (
+            "LLMBackend",
+            {"url": "http://a", "models": [{"name": "m", "capabilities": ["tools", "sight"]}]},
+            "spec.models[0].capabilities[1]: Invalid enum value 'sight': write one of vision,"
+            " tools, json, embeddings",
+        ),
+        (
+            "LLMBackend",
+            {"url": "http://a", "auth": {"mode": "secret"}},
+            "spec.auth.mode: Invalid enum value 'secret': write one of None, Secret, PassThrough",
+        ),
+        (
+            "QualityPolicy",
+            {"enforcement": "Enforced"},
+            "spec.enforcement: Invalid enum value 'Enforced': write one of Enforce, Audit",
+        ),
+        (
+            "RoutingPolicy",
+            {"trafficPolicies": [{"modelPattern": "*", "privacy": "Open"}]},
+            "spec.trafficPolicies[0].privacy: Invalid enum value 'Open': write one of Restricted,"
+            " Unrestricted",
+        ),
+    ],
+)
+def test_a_value_outside_a_vocabulary_is_answered_with_the_vocabulary(
+    kind: str, spec: dict[str, Any], said: str
+) -> None:
+    document = BACKEND | {"kind": kind, "spec": spec}
+    with pytest.raises(InvalidObject) as error:
+        decode_object(document)
+    assert str(error.value) == f"{kind} n/a: {said}"
