@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.scale.plan import MODELS, Size, uid_of
@@ -36,10 +36,10 @@ class Proxy:
         self._chance = random.Random(number)
         self._world = world
         self._rate = size.rate
-        self._clock = time.monotonic
+        self._clock = world.clock
         self._urgent = float("inf")
-        self._full = time.monotonic() + FIRST_SECONDS * self._chance.random()
-        self.started = time.monotonic() - size.history
+        self._full = self._clock() + FIRST_SECONDS * self._chance.random()
+        self.started = self._clock() - size.history
         self.monitor = Monitor(
             incarnation=f"{number:032x}",
             started=self.started,
@@ -66,7 +66,7 @@ class Proxy:
         due = self._clock()
         while True:
             now = self._clock()
-            self._serve(now)
+            self.serve(now)
             self.monitor.tick(now)
             await self._report(now)
             due += PACE_SECONDS
@@ -82,7 +82,7 @@ class Proxy:
     def _remember(self, size: Size) -> None:
         """The history: as many requests as it makes from now on, all of them good."""
         share = self._rate / len(self._subjects)
-        now = time.monotonic()
+        now = self._clock()
         minutes = int(size.history // 60)
         moments = [(self.started + 60 * m, 60) for m in range(max(0, minutes - 10))]
         begin = self.started + 60 * max(0, minutes - 10)
@@ -96,7 +96,7 @@ class Proxy:
                     cell.requests += count
         self.monitor.recorder.expire(now)
 
-    def _serve(self, now: float) -> None:
+    def serve(self, now: float) -> None:
         """One second's requests."""
         for _ in range(int(self._rate + self._chance.random())):
             subject = self._chance.choice(self._subjects)
@@ -142,8 +142,11 @@ class Proxy:
 class Fleet:
     """All reporters. `broken`: UIDs of backends that fail now; `storm`: all report each second."""
 
-    def __init__(self, size: Size, port: int) -> None:
+    def __init__(
+        self, size: Size, port: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.port = port
+        self.clock = clock
         self.broken: set[str] = set()
         self.storm = False
         self.reset()
@@ -176,7 +179,7 @@ class Fleet:
         shared = shared_from_status(
             backend.status,
             server_time=time.time(),
-            now=time.monotonic(),
+            now=self.clock(),
             max_exclusion_seconds=DEFAULT_POLICY.max_exclusion_seconds,
         )
         for proxy in self._users.get(backend.metadata.uid, ()):

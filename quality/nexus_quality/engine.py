@@ -8,12 +8,13 @@ wants is worked out in `docket`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nexus_api import reasons
 from nexus_api.backend import LLMBackendStatus
 from nexus_quality.assessment import Assessment, within_policy
+from nexus_quality.calm import calm, clean, users
 from nexus_quality.docket import (
     EVENTS,
     MESSAGES,
@@ -30,6 +31,7 @@ from nexus_quality.limits import Known
 from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
 from nexus_quality.report import Answer, Report
+from nexus_quality.rules import Firing
 from nexus_quality.sketch import value_of
 from nexus_quality.verdict import Verdict
 from nexus_quality.verdicts import Verdicts
@@ -77,6 +79,7 @@ class Engine:
         self._ledger = Ledger(started)
         self._backends: dict[str, Docket] = {}
         self._observations: list[Observation] = []
+        self._calms: dict[str, tuple[tuple[int, int, Policy], bool]] = {}
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
         """A backend appeared, or its spec or policy changed (S15, S16)."""
@@ -101,6 +104,7 @@ class Engine:
     def remove(self, uid: str) -> None:
         """A backend was deleted: its history goes with its UID."""
         self._backends.pop(uid, None)
+        self._calms.pop(uid, None)
         self._ledger.forget(uid)
 
     @property
@@ -138,6 +142,8 @@ class Engine:
         """Take a report in; whatever in it cannot be is refused and disturbs nothing else."""
         taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
+        for uid in taken.touched:
+            self._calms.pop(uid, None)
         suspects = tuple(sorted(uid for uid in taken.touched if self._suspect(uid, now)))
         answer = Answer(epoch=self.epoch, suspects=suspects, refused=taken.refused)
         return Merged(taken.touched, answer)
@@ -151,6 +157,9 @@ class Engine:
         """The change of state a backend or one of its models wants now; changes without one are
         made at once.
         """
+        if self._calm(uid, now):
+            self._backends[uid].edited = False
+            return None
         return self._hearing(uid, now).wanted()
 
     def accept(self, transition: Transition, now: float) -> None:
@@ -169,12 +178,17 @@ class Engine:
 
     def assess(self, uid: str, now: float) -> Assessment:
         """The verdicts and what to say of them."""
-        docket, hearing = self._backends[uid], self._hearing(uid, now)
-        reporters = len(hearing.whole())
+        docket = self._backends[uid]
+        firing: Firing | None = None
+        if self._calm(uid, now):
+            reporters = users(self._ledger, uid, now)
+        else:
+            hearing = self._hearing(uid, now)
+            reporters, firing = len(hearing.whole()), hearing.firing()
         traffic = self._traffic(uid, now, used=reporters > 0)
         within = within_policy(
             docket.verdicts,
-            hearing.firing(),
+            firing,
             docket.policy,
             traffic=traffic,
             starting=now - self.started < STARTING_SECONDS,
@@ -188,6 +202,10 @@ class Engine:
     def expire(self, now: float) -> None:
         """Let go of what left the windows; to be called now and then."""
         self._ledger.expire(now)
+
+    def expiring(self, now: float) -> Iterator[None]:
+        """The same in small steps; reports may come in between."""
+        return self._ledger.expiring(now)
 
     def ends(self) -> dict[str, float]:
         """The earliest `until` of each backend that is Excluded or has a model that is."""
@@ -219,7 +237,22 @@ class Engine:
             self._backends[uid], self._ledger, now=now, started=self.started, random=self._random
         )
 
+    def _calm(self, uid: str, now: float) -> bool:
+        """Whether a backend with a clean record needs no closer look, worked out once a change."""
+        docket = self._backends[uid]
+        if not clean(docket):
+            return False
+        generation = docket.verdicts.backend.generation
+        key = (int(now // Family.TEN_SECONDS), generation, docket.policy)
+        known = self._calms.get(uid)
+        if known is None or known[0] != key:
+            found = calm(self._ledger, uid, docket.policy, generation=generation, now=now)
+            known = self._calms[uid] = (key, found)
+        return known[1]
+
     def _suspect(self, uid: str, now: float) -> bool:
+        if self._calm(uid, now):
+            return False
         evidence = self._hearing(uid, now).evidence
         whole = evidence.whole()
         unreached = tuple(share.unreached() for share in whole)

@@ -154,7 +154,7 @@ class Evidence:
         found = derived.get(key)
         if found is None:
             series = reporter.of(self._uid)
-            found = derived[key] = frozenset(m for m, one in series.items() if _used(one))
+            found = derived[key] = frozenset(m for m, one in series.items() if used(one))
         assert isinstance(found, frozenset)
         return found
 
@@ -187,11 +187,12 @@ class Evidence:
         return found
 
 
-def _used(series: Series) -> bool:
-    return any(
-        hour.requests or hour.eligible or hour.throttled
-        for hour in series.windows[Family.MINUTE].parts()
-    )
+def used(series: Series) -> bool:
+    """Whether a model was used, or would have been, within the hour."""
+    for hour in series.windows[Family.MINUTE].parts():
+        if hour.requests or hour.eligible or hour.throttled:
+            return True
+    return False
 
 
 def _part(reporter: Reporter, model: str, series: Series, stand: _Stand, view: View) -> Share:

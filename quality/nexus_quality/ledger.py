@@ -9,7 +9,7 @@ if there is one, is told of all that should outlive the process. It judges nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from sys import intern
@@ -337,7 +337,13 @@ class Ledger:
 
     def expire(self, now: float) -> None:
         """Seal what will not grow; forget what left the windows, and reporters long silent."""
-        for reporter in self.reporters.values():
+        for _ in self.expiring(now):
+            pass
+
+    def expiring(self, now: float) -> Iterator[None]:
+        """The same, reporter by reporter; reports may come in between."""
+        for reporter in list(self.reporters.values()):
+            yield
             for models in reporter.series.values():
                 for series in models.values():
                     series.expire(now)

@@ -103,12 +103,19 @@ class Window:
 
     def last_parts(self, seconds: float, now: float, since_generation: int = 0) -> Iterator[Counts]:
         """What `last` adds up, to be read only."""
+        for _, counts in self.last_tagged(seconds, now, since_generation):
+            yield counts
+
+    def last_tagged(
+        self, seconds: float, now: float, since_generation: int = 0
+    ) -> Iterator[tuple[int, Counts]]:
+        """The same, each with its generation."""
         first = int((now - seconds) // self.family) + 1
         # A bucket that has just begun at its reporter may be numbered one ahead of our clock.
         for bucket in range(first, int(now // self.family) + 2):
             for generation, counts in self._buckets.get(bucket, _NONE).items():
                 if generation >= since_generation:
-                    yield counts
+                    yield generation, counts
 
     def buckets(self) -> Iterator[tuple[int, int, Counts]]:
         """Every (bucket, generation, counters) there is, to be read only."""
