@@ -7,6 +7,7 @@ What the numbers mean is the engine's business; what follows from them the evalu
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable
@@ -28,6 +29,8 @@ from nexus_quality.report import (
     Report,
     decode_report,
     encode,
+    parts,
+    together,
 )
 
 log = logging.getLogger(__name__)
@@ -113,7 +116,12 @@ class Intake:
             if set(foreign) == subjects(report):
                 return answered(403, {"error": refused[0].reason, "refused": refused[:MAX_LISTED]})
             report = without(report, foreign)
-        answer = self.merge(reporter, report)
+        answers = []
+        for part in parts(report):
+            answers.append(self.merge(reporter, part))
+            # A large report must not hold up everybody else.
+            await asyncio.sleep(0)
+        answer = together(answers)
         for refusal in answer.refused:
             self.metrics.report_refusals.labels(label(refusal.reason)).inc()
         listed = (answer.refused + refused)[:MAX_LISTED]

@@ -13,7 +13,7 @@ from typing import Final
 
 PER_SECOND: Final = 20.0
 BURST: Final = 200.0
-BYTES_PER_TOKEN: Final = 64 * 1024
+BYTES_PER_TOKEN: Final = 32 * 1024
 TABLE_SIZE: Final = 8192
 
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from nexus_api.pace import paced
 from nexus_proxy.counters import Counters
 from nexus_proxy.intake import Undelivered
 from nexus_quality.monitor import REPLAY_EVERY_SECONDS, Monitor
 from nexus_quality.refusals import UNKNOWN_BACKEND
-from nexus_quality.report import Answer, Report, encode, parts
+from nexus_quality.report import Answer, Report, encode, parts, together
 
 FULL_SECONDS = (paced(10.0), paced(30.0))
 FIRST_SECONDS = 1.0
@@ -163,12 +163,3 @@ class Reporter:
         if self._trouble:
             self._trouble = ""
             _log.info("the operator takes reports again")
-
-
-def together(answers: Sequence[Answer]) -> Answer:
-    """One answer to all parts of a report."""
-    return Answer(
-        epoch=answers[-1].epoch,
-        suspects=tuple(dict.fromkeys(uid for answer in answers for uid in answer.suspects)),
-        refused=tuple(refusal for answer in answers for refusal in answer.refused),
-    )

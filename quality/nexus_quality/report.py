@@ -7,7 +7,7 @@ each other. It does not send, authenticate or merge anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ from nexus_quality.counts import Counts
 from nexus_quality.spend import Slot, Spend
 
 MAX_BYTES = 8 * 1024 * 1024
-MAX_CELLS = 20_000
+MAX_CELLS = 10_000
 PART_CELLS = 2_000
 MAX_NUMBER = 2**53 - 1
 OTHER_MODEL = "other"
@@ -120,16 +120,46 @@ _encoder = msgspec.json.Encoder()
 
 
 def parts(report: Report) -> Iterator[Report]:
-    """The same in reports of at most PART_CELLS cells each: merged in any order, it is the same.
+    """The same in reports of about PART_CELLS cells each, for somebody who judges in between.
 
-    Every part has all pulses and all that was spent. Only the last is what the whole is, full or a
-    goodbye.
+    A backend is in one part as long as that has no more than MAX_CELLS, so that none is judged by
+    a half of what is said of it. Every part has all pulses. Only the last is what the whole is,
+    full or a goodbye.
     """
-    cells = report.cells
-    while len(cells) > PART_CELLS:
-        first, cells = cells[:PART_CELLS], cells[PART_CELLS:]
-        yield msgspec.structs.replace(report, cells=first, full=False, final=False)
-    yield msgspec.structs.replace(report, cells=cells)
+    *earlier, last = _of_backends(report.cells)
+    for cells in earlier:
+        yield msgspec.structs.replace(report, cells=cells, full=False, final=False)
+    yield msgspec.structs.replace(report, cells=last)
+
+
+def together(answers: Sequence[Answer]) -> Answer:
+    """One answer to all parts of a report."""
+    return Answer(
+        epoch=answers[-1].epoch,
+        suspects=tuple(dict.fromkeys(uid for answer in answers for uid in answer.suspects)),
+        refused=tuple(refusal for answer in answers for refusal in answer.refused),
+    )
+
+
+def _of_backends(cells: list[Cell]) -> Iterator[list[Cell]]:
+    """Pieces of some cells, cut between backends where that is possible."""
+    if len(cells) <= PART_CELLS:
+        yield cells
+        return
+    backends: dict[str, list[Cell]] = {}
+    for cell in cells:
+        backends.setdefault(cell.uid, []).append(cell)
+    piece: list[Cell] = []
+    for of_one in backends.values():
+        if piece and len(piece) + len(of_one) > PART_CELLS:
+            yield piece
+            piece = []
+        for start in range(0, len(of_one), MAX_CELLS):
+            if start:
+                yield piece
+                piece = []
+            piece = piece + of_one[start : start + MAX_CELLS]
+    yield piece
 
 
 def encode(message: Report | Answer) -> bytes:

@@ -14,12 +14,12 @@ import pytest
 
 from nexus_proxy.counters import Counters
 from nexus_proxy.intake import PACK_BYTES, THREAD_BYTES, OperatorIntake, Undelivered
-from nexus_proxy.reporting import Reporter, together
+from nexus_proxy.reporting import Reporter
 from nexus_quality import report as report_module
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome
 from nexus_quality.policy import DEFAULT_POLICY
-from nexus_quality.report import Answer, Refusal, Report, decode_report, encode
+from nexus_quality.report import Answer, Report, decode_report, encode
 from nexus_quality.shared import SharedVerdict
 
 
@@ -178,32 +178,26 @@ async def test_a_large_report_is_sent_in_parts_the_last_of_which_is_full(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_module, "PART_CELLS", 4)
-    for _ in range(20):
-        desk.outcome(Outcome.SUCCESS)
-        desk.now += 10.0
+    for number in range(6):
+        uid = f"uid-{number}"
+        policy, shared = DEFAULT_POLICY, SharedVerdict()
+        desk.monitor.configure(uid, policy=policy, shared=shared, fingerprint="f", now=desk.now)
+        desk.monitor.subject(uid, "m").begin(desk.now).end(Outcome.SUCCESS, desk.now)
     await desk.step()
     sent = [report for _, report in desk.sent]
-    assert [report.full for report in sent] == [False] * (len(sent) - 1) + [True]
-    assert len(sent) >= 6
-    assert desk.requests() == 20
+    assert [report.full for report in sent] == [False] * 5 + [True]
+    assert desk.requests() == 6
 
 
 async def test_a_large_goodbye_says_goodbye_once(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_module, "PART_CELLS", 2)
+    monkeypatch.setattr(report_module, "MAX_CELLS", 2)
     desk.outcome(Outcome.SUCCESS)
     await desk.reporter.final()
     assert [report.final for _, report in desk.sent] == [False, True]
     assert desk.requests() == 1
-
-
-def test_the_parts_have_one_answer() -> None:
-    one = Answer(epoch="e1", suspects=("a", "b"), refused=(Refusal(reason="x"),))
-    two = Answer(epoch="e1", suspects=("b", "c"), refused=(Refusal(reason="y"),))
-    assert together([one, two]) == Answer(
-        epoch="e1", suspects=("a", "b", "c"), refused=(Refusal(reason="x"), Refusal(reason="y"))
-    )
 
 
 async def test_a_new_epoch_is_answered_by_a_full_replay_jittered_and_at_most_every_10_s(

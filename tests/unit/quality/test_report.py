@@ -17,6 +17,8 @@ from nexus_quality.report import (
     decode_answer,
     decode_report,
     encode,
+    parts,
+    together,
 )
 
 LIFE = "0123456789abcdef" * 2
@@ -106,3 +108,46 @@ def test_no_bytes_raise_anything_else(body: bytes) -> None:
             decode_report(candidate)
         except InvalidReport as error:
             assert "\n" not in str(error)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefg"), st.integers(0, 40)), max_size=60),
+    st.integers(1, 12),
+    st.booleans(),
+)
+def test_the_parts_of_a_report_say_what_it_says_each_backend_in_one_of_them(
+    cells: list[tuple[str, int]], size: int, full: bool
+) -> None:
+    said = [Cell(family=10, bucket=bucket, uid=uid, model="m") for uid, bucket in cells]
+    pulses = [Pulse(uid="a", row=1)]
+    whole = Report(incarnation=LIFE, now_ms=5, full=full, replay=True, cells=said, pulses=pulses)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "PART_CELLS", size)
+        found = list(parts(whole))
+    assert sorted(c.key for part in found for c in part.cells) == sorted(c.key for c in said)
+    assert [part.full for part in found] == [False] * (len(found) - 1) + [full]
+    assert all(part.pulses == pulses and part.replay for part in found)
+    for uid in "abcdefg":
+        assert sum(any(c.uid == uid for c in part.cells) for part in found) <= 1
+    assert all(
+        len({c.uid for c in part.cells}) == 1 or len(part.cells) <= size for part in found[1:]
+    )
+
+
+def test_a_backend_with_more_cells_than_a_report_may_have_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "PART_CELLS", 2)
+    monkeypatch.setattr(report, "MAX_CELLS", 3)
+    said = [Cell(family=10, bucket=number, uid="u", model="m") for number in range(8)]
+    found = list(parts(Report(incarnation=LIFE, now_ms=5, cells=said)))
+    assert [len(part.cells) for part in found] == [3, 3, 2]
+    assert [c.bucket for part in found for c in part.cells] == list(range(8))
+
+
+def test_the_parts_have_one_answer() -> None:
+    one = Answer(epoch="e1", suspects=("a", "b"), refused=(Refusal(reason="x"),))
+    two = Answer(epoch="e1", suspects=("b", "c"), refused=(Refusal(reason="y"),))
+    assert together([one, two]) == Answer(
+        epoch="e1", suspects=("a", "b", "c"), refused=(Refusal(reason="x"), Refusal(reason="y"))
+    )
