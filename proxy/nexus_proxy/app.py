@@ -32,6 +32,7 @@ from nexus_proxy.cluster import ClusterSource
 from nexus_proxy.control import Control, Objects
 from nexus_proxy.counters import Counters
 from nexus_proxy.http.gateway import Gateway
+from nexus_proxy.keycheck import KeyCheck
 from nexus_proxy.kube.kubeconfig import find_access
 from nexus_proxy.reporting import Reporter
 from nexus_proxy.routing.live import LiveBackends
@@ -86,6 +87,13 @@ class Application:
             shared=source.shared,
             utc_month=lambda: month_at(source.utc(boot_clock())),
         )
+        self._keys = KeyCheck(
+            monitor=self._monitor,
+            backends=lambda: self._control.objects.backends,
+            live=lambda uid: self._control.table.backends.get(uid),
+            clock=boot_clock,
+            random=chance.random,
+        )
         source.bind(self._control, self._monitor, self._apply)
         queue = Queue(self.router, clock=boot_clock, later=_later, counters=counters.queue)
         self.router.woken = queue.stir
@@ -136,7 +144,7 @@ class Application:
 
     async def run(self, stop: asyncio.Event, abort: asyncio.Event) -> None:
         """Run until `stop`, then drain until done or `abort`. Raises what a task raised."""
-        running = [self._tick(), self._reporter.run(), *self._source.tasks()]
+        running = [self._tick(), self._reporter.run(), self._keys.run(), *self._source.tasks()]
         tasks = [asyncio.create_task(each) for each in running]
         try:
             await _first(stop.wait(), tasks)

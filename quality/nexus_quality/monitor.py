@@ -237,6 +237,22 @@ class Monitor:
         if self._backend(uid).key.see(facts):
             self._on_change()
 
+    def refused_keys(self) -> dict[str, int]:
+        """The keys that this proxy was refused with and that are out now: serial by backend."""
+        return {
+            uid: backend.key.serial
+            for uid, backend in self._backends.items()
+            if backend.key.refused
+            and (backend.key.rejected or backend.breaker.shared.rejected is not None)
+        }
+
+    def key_accepted(self, uid: str, serial: int) -> None:
+        """A backend takes its key again that it refused: forget the refusals."""
+        backend = self._backends.get(uid)
+        if backend is not None and backend.key.serial == serial:
+            backend.key.renew()
+            self._on_change()
+
     def subject(self, uid: str, model: str) -> Subject:
         """The subject (backend, model): the same object until the backend is forgotten."""
         backend = self._backend(uid)
