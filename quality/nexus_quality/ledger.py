@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cache
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -237,7 +238,7 @@ class Ledger:
             reporter.derived.clear()
         changes = None if self.journal is None else self.journal.of(name)
         visit = _Visit(
-            reporter, life, report.incarnation, now, known, look, reporter.room(), changes
+            reporter, life, report.incarnation, now, known, cache(look), reporter.room(), changes
         )
         growth: list[Growth] = []
         refused: dict[Refusal, None] = {}
