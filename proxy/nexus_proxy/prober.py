@@ -83,6 +83,7 @@ class Prober:
             failure_threshold=check.failure_threshold,
             success_threshold=check.success_threshold,
             latency_ms=latency_ms,
+            now=time.monotonic(),
         )
         return after, models
 

@@ -39,7 +39,7 @@ from nexus_proxy.prober import Prober
 from nexus_proxy.secrets import FileSecrets, SecretSource
 from nexus_proxy.settings import Settings
 from nexus_quality.engine import BackendFacts, Engine
-from nexus_quality.health import Health
+from nexus_quality.health import Health, Patient, Suspicion, judged, suspicion
 from nexus_quality.monitor import Monitor
 from nexus_quality.policy import Policy
 from nexus_quality.published import shared_of
@@ -79,6 +79,7 @@ class StandaloneSource:
         self.agents = AgentMetrics(self.engine, self._now)
         self.shared: Shared = self._shared
         self._health: dict[str, Health] = {}
+        self._out: set[str] = set()
         self._models: dict[str, tuple[DiscoveredModel, ...]] = {}
         self._looks: dict[str, tuple[object, ...]] = {}
         self._prober: Prober | None = None
@@ -132,6 +133,7 @@ class StandaloneSource:
         for uid in set(self.engine.backends()) - present:
             self.engine.remove(uid)
             self._health.pop(uid, None)
+            self._out.discard(uid)
             self._models.pop(uid, None)
         self._reapply()
         if self._prober is not None:
@@ -157,13 +159,15 @@ class StandaloneSource:
     def _look_of(self, backend: LLMBackend) -> tuple[object, ...]:
         """What routing can see of a backend's health."""
         uid = backend.metadata.uid
-        health = self._health.get(uid, Health())
-        return health.status, health.message, self._sick(backend, health), self._models.get(uid)
+        health = self._judged(backend)
+        return health.status, health.reason, self._models.get(uid)
 
     def _with_status(self, backend: LLMBackend) -> LLMBackend:
         uid = backend.metadata.uid
-        health = self._health.get(uid, Health())
+        health = self._judged(backend)
         self._looks[uid] = self._look_of(backend)
+        sick = health.status is ConditionStatus.FALSE
+        (self._out.add if sick else self._out.discard)(uid)
         condition = Condition(
             type=reasons.HEALTHY,
             status=health.status,
@@ -173,19 +177,41 @@ class StandaloneSource:
         )
         status = LLMBackendStatus(
             conditions=(condition,),
-            state=BackendState.UNHEALTHY if self._sick(backend, health) else None,
+            state=BackendState.UNHEALTHY if sick else None,
             models=self._models.get(uid, ()),
             probe_latency_milliseconds=health.latency_ms,
         )
         return msgspec.structs.replace(backend, status=status)
 
-    def _sick(self, backend: LLMBackend, health: Health) -> bool:
-        """Unhealthy, unless traffic succeeded while the probes failed."""
-        if health.status is not ConditionStatus.FALSE:
-            return False
-        check = backend.spec.health_check
+    def _judged(self, backend: LLMBackend) -> Health:
+        """What to make of the probes: traffic that succeeds outweighs them, and so does trouble
+        of most backends at once.
+        """
+        uid, check = backend.metadata.uid, backend.spec.health_check
         span = check.failure_threshold * check.period_seconds
-        return not self._succeeded_since(backend.metadata.uid, self._clock() - span)
+        return judged(
+            self._health.get(uid, Health()),
+            suspect=self._suspicion(backend),
+            served=self._succeeded_since(uid, self._clock() - span),
+            heard=True,
+            failure_threshold=check.failure_threshold,
+            period_seconds=check.period_seconds,
+        )
+
+    def _suspicion(self, backend: LLMBackend) -> Suspicion | None:
+        if backend.metadata.uid in self._out:
+            return None
+        probed = [b for b in self._manifests.objects.backends if b.metadata.uid in self._health]
+        return suspicion(self._patient(backend), map(self._patient, probed))
+
+    def _patient(self, backend: LLMBackend) -> Patient:
+        uid, check = backend.metadata.uid, backend.spec.health_check
+        return Patient(
+            failing_since=self._health.get(uid, Health()).failing_since,
+            period_seconds=check.period_seconds,
+            timeout_seconds=check.timeout_seconds,
+            out=uid in self._out,
+        )
 
     def _succeeded_since(self, uid: str, moment: float) -> bool:
         return self._control is not None and any(
@@ -196,7 +222,9 @@ class StandaloneSource:
         uid = backend.metadata.uid
         self.engine.upsert(_facts(backend), policy, self._now())
         self._advance(uid)
-        return shared_of(self.engine.verdicts(uid), offset=self._offset)
+        shared = shared_of(self.engine.verdicts(uid), offset=self._offset)
+        sick = backend.status.state is BackendState.UNHEALTHY
+        return replace(shared, overlay=BackendState.UNHEALTHY) if sick else shared
 
     def _advance(self, uid: str) -> bool:
         """Let the engine's verdict move as far as it wants to; True if it did."""

@@ -131,6 +131,8 @@ def models_out(names: Sequence[str]) -> str:
 
 # Health
 
+HEALTH_LOOK = "look at the backend, or correct spec.url or spec.healthCheck"
+
 
 def probe_disagrees(*, seen: str, seconds: int) -> str:
     """Probes fail, but requests succeed."""
@@ -162,7 +164,7 @@ def probes_failing(*, seen: str, failures: int, threshold: int, seconds: int) ->
     return Words(
         f"{failures} probes in a row failed, {threshold} suffice ({seen}), and no request "
         f"succeeded within the last {seconds} s",
-        "look at the backend, or correct spec.url or spec.healthCheck",
+        HEALTH_LOOK,
     )
 
 

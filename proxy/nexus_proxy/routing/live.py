@@ -31,6 +31,7 @@ from nexus_proxy.routing.reach import Obstacle, Reach, TlsContexts, reach
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.table import Table
 from nexus_proxy.secrets import SecretSource
+from nexus_quality import words
 from nexus_quality.keys import KeyFacts
 from nexus_quality.policy import Policy
 from nexus_quality.subject import Subject
@@ -217,5 +218,5 @@ def _unhealthy(backend: LLMBackend) -> Obstacle | None:
         for condition in backend.status.conditions
         if condition.type == reasons.HEALTHY and condition.status is ConditionStatus.FALSE
     )
-    message = next(told, "its health probe fails")
-    return f"Unhealthy: {message}", "Look at the backend, or at healthCheck of the LLMBackend"
+    said = words.split(next(told, "Its health probes fail"))
+    return said.reason, said.action or words.HEALTH_LOOK

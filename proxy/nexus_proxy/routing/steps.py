@@ -15,6 +15,7 @@ from nexus_proxy.routing.candidate import Candidate
 from nexus_proxy.routing.reason import Reason
 from nexus_proxy.routing.request import CAPABILITY_NAMES
 from nexus_proxy.routing.rules import BLOCK_ALL, BLOCK_CLOUD
+from nexus_quality import words
 from nexus_quality.subject import Standing
 
 OPEN_ZONE = "Open"
@@ -115,12 +116,7 @@ def suspension(profile: Profile, candidate: Candidate) -> Reason | None:
     """SchedulerReconciler: backends that a person took out of routing."""
     if not candidate.traits.suspended:
         return None
-    return _reason(
-        candidate,
-        reasons.SCHEDULER_RECONCILER,
-        "Suspended",
-        "Set suspend: false to route to it again",
-    )
+    return _reason(candidate, reasons.SCHEDULER_RECONCILER, *words.SUSPENDED)
 
 
 def obstacle(profile: Profile, candidate: Candidate) -> Reason | None:

@@ -10,6 +10,7 @@ import pytest
 
 from nexus_proxy.routing.candidate import Backend, Candidate
 from nexus_proxy.routing.request import TOOLS, Call, Endpoint
+from nexus_quality import words
 from nexus_quality.outcome import Outcome
 from nexus_quality.subject import Standing
 
@@ -143,6 +144,28 @@ def test_the_shared_verdict_is_followed(wired: Any, status: Any, standing: Stand
     assert only(wired).subject.standing is standing
 
 
+def test_the_verdict_on_one_model_leaves_that_one_out_and_says_so(wired: Any) -> None:
+    spec = {"models": [{"name": "good"}, {"name": "bad"}]}
+    reason = "Model bad: error rate 100% of the last 60 s (40 of 40) reaches the threshold 50%"
+    exclusion = {"startTime": "2026-01-01T00:00:00Z", "reason": reason, "suggestedAction": "Look"}
+    told = {"name": "bad", "state": "Excluded", "exclusion": exclusion}
+    status = {"state": "Active", "verdictGeneration": 1, "modelQuality": [told]}
+    wired.put("QualityPolicy", "q", spec={"whenAllExcluded": "Reject"})
+    wired.put("LLMBackend", "b", spec=spec)
+    wired.apply()
+    wired.put("LLMBackend", "b", spec=spec, status=status)
+    wired.apply()
+    assert only(wired, "good").subject.standing is Standing.ADMITTED
+    assert wired.router.choose(Call(Endpoint.CHAT, "good"), 1001.0).candidate.model == "good"
+    refused = wired.router.choose(Call(Endpoint.CHAT, "bad"), 1001.0)
+    (why,) = refused.reasons
+    assert (refused.status, why.backend, why.reconciler) == (503, "b", "QualityReconciler")
+    assert (why.reason, why.suggested_action) == (reason, "Look")
+    wired.put("QualityPolicy", "q", spec={"whenAllExcluded": "LeastBad"})
+    wired.apply()
+    assert wired.router.choose(Call(Endpoint.CHAT, "bad"), 1001.0).last_resort
+
+
 def test_an_unhealthy_backend_says_why(wired: Any) -> None:
     condition = {
         "type": "Healthy",
@@ -154,7 +177,45 @@ def test_an_unhealthy_backend_says_why(wired: Any) -> None:
     status = {"state": "Unhealthy", "conditions": [condition]}
     wired.put("LLMBackend", "b", spec={"models": MODELS}, status=status)
     wired.apply()
-    assert only(wired).traits.unhealthy[0] == "Unhealthy: connection refused"
+    told = ("connection refused", "look at the backend, or correct spec.url or spec.healthCheck")
+    assert only(wired).traits.unhealthy == told
+
+
+def test_an_unhealthy_backend_is_refused_in_the_words_of_its_condition(wired: Any) -> None:
+    said = words.probes_failing(seen="GET / answers 500", failures=3, threshold=3, seconds=90)
+    condition = {
+        "type": "Healthy",
+        "status": "False",
+        "reason": "ProbeFailed",
+        "message": said.message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = {"state": "Unhealthy", "conditions": [condition]}
+    wired.put("LLMBackend", "b", spec={"models": MODELS}, status=status)
+    wired.apply()
+    assert only(wired).traits.unhealthy == said
+
+
+def test_a_refused_key_of_the_fleet_is_refused_in_the_words_of_its_condition(wired: Any) -> None:
+    said = words.key_rejected(secret="s", key="k", refusals=3, threshold=3)
+    condition = {
+        "type": "Stalled",
+        "status": "True",
+        "reason": "CredentialsRejected",
+        "message": said.message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    exclusion = {"rule": "CredentialsRejected", "startTime": "2026-01-01T00:00:00Z"}
+    status = {"state": "Excluded", "conditions": [condition], "exclusion": exclusion}
+    wired.put("LLMBackend", "b", spec={"models": MODELS}, status=status)
+    wired.apply()
+    refused = wired.router.choose(Call(Endpoint.CHAT, "m"), wired.now)
+    (reason,) = refused.reasons
+    assert (reason.reason, reason.suggested_action) == said
+    assert only(wired).subject.standing is Standing.ADMITTED  # no breaker follows an overlay
+    wired.put("LLMBackend", "b", spec={"models": MODELS}, status={"state": "Active"})
+    wired.apply()
+    assert not isinstance(wired.router.choose(Call(Endpoint.CHAT, "m"), wired.now), type(refused))
 
 
 def test_the_policy_in_force_is_the_one_of_its_labels_and_namespace(wired: Any) -> None:

@@ -329,7 +329,7 @@ def test_explain_shows_scores_reasons_and_the_drawn_set_and_changes_nothing(
     assert entries["c"]["tier"] == "Excluded"
     assert entries["c"]["reconciler"] == "QualityReconciler"
     assert entries["d"]["tier"] == "Out"
-    assert entries["d"]["suggested_action"] == "Set suspend: false to route to it again"
+    assert entries["d"]["suggested_action"] == "set spec.suspend to false to route to it"
     assert out.eligible == 0
     assert router.counters.exclusions == {}
 
@@ -340,7 +340,7 @@ def test_explain_of_a_model_that_nobody_can_serve_is_what_the_client_would_get(
     world.add("off", traits=Traits(suspended=True))
     told = explain(world.install(), call(), 1.0)
     assert (told["decision"], told["status"]) == ("Reject", 503)
-    assert told["rejection_reasons"][0]["reason"] == "Suspended"
+    assert told["rejection_reasons"][0]["reason"] == "Suspended: spec.suspend is true"
 
 
 def test_explain_of_an_unknown_model_is_the_rejection(world: Any, call: Any) -> None:
