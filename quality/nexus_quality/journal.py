@@ -162,7 +162,11 @@ def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Bat
         else:
             blob = counts_to_bytes(taken.counts)
             batch.cells.append(CellRow(name, incarnation, *key, taken.placed, taken.model, blob))
-    batch.grown.extend(SumRow(*key, counts_to_bytes(c)) for key, c in changes.grown.items())
+    batch.grown.extend(
+        SumRow(*key, counts_to_bytes(counts))
+        for key, counts in changes.grown.items()
+        if key.bucket >= batch.oldest[key.family]
+    )
 
 
 def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> None:

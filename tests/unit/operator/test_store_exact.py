@@ -162,6 +162,14 @@ class Fleet:
             if process is not away:
                 self.report(process, full=True)
 
+    def anew(self) -> None:
+        """The file is lost while the operator lives: all of memory goes into another one."""
+        self.store.close()
+        self.path.unlink()
+        self.store = Store(self.path)
+        self.killed.ledger.journal = everything(self.killed.ledger)
+        self.save()
+
     def replace(self, number: int) -> None:
         """A proxy says goodbye, or is killed after what it reported; another one takes its name."""
         process = self.processes[number]
@@ -188,7 +196,7 @@ class Fleet:
             for engine in (self.steady, self.killed):
                 engine.expire(self.now)
         else:
-            {"turn": self.turn, "save": self.save, "kill": self.kill}[action]()
+            getattr(self, action)()
 
     def repair(self) -> None:
         """Every living proxy has said all it has, and old buckets have left the windows."""
@@ -247,7 +255,19 @@ def windows(reporter: object, uid: str) -> dict[object, object]:
 
 ACTIONS = (
     *("outcomes",) * 6,
-    *("change", "full", "full", "again", "turn", "save", "save", "kill", "replace", "expire"),
+    *(
+        "change",
+        "full",
+        "full",
+        "again",
+        "turn",
+        "save",
+        "save",
+        "kill",
+        "anew",
+        "replace",
+        "expire",
+    ),
 )
 
 
