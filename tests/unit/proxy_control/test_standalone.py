@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,31 @@ async def test_a_backend_goes_out_and_comes_back_through_probation(bench: Bench)
     assert bench.standing is Standing.ADMITTED
 
 
+async def test_one_bad_model_goes_out_and_comes_back_by_itself(manifests: Manifests) -> None:
+    bench = Bench(manifests(a=BACKEND.replace("[{name: m}]", "[{name: m}, {name: bad}]")))
+    (bad,) = bench.router.table.candidates["bad"]
+
+    async def outcomes(outcome: Outcome, count: int, **how: Any) -> Standing:
+        for _ in range(count):
+            bench.now += 0.2
+            bad.subject.begin(bench.now, **how).end(outcome, bench.now + 0.1)
+        await bench.report()
+        standing: Standing = bad.subject.standing
+        return standing
+
+    bench.outcomes(Outcome.SUCCESS, 30)
+    assert await outcomes(Outcome.SERVER_ERROR, 30) is Standing.OUT
+    assert bench.standing is Standing.ADMITTED
+    verdicts = bench.source.engine.verdicts(bad.subject.uid)
+    assert (verdicts.out, str(verdicts.backend.state)) == ({"bad"}, "Active")
+    assert bad.subject.why()[0].startswith("Model bad: ")
+    bad.subject.kept_out(bench.now)
+    bench.tick(32)
+    assert bad.subject.standing is Standing.PROBING
+    assert await outcomes(Outcome.SUCCESS, 2, probe=True) is Standing.SLOW_START
+    assert bench.standing is Standing.ADMITTED
+
+
 async def test_the_figures_are_those_of_the_seeds_metrics(bench: Bench) -> None:
     bench.outcomes(Outcome.SUCCESS, 3)
     bench.outcomes(Outcome.SERVER_ERROR, 1)
@@ -322,3 +348,42 @@ def test_failed_probes_take_a_backend_out_unless_traffic_succeeds(bench: Bench) 
     bench.now += 200.0
     bench.source._probed(uid, failed, None)
     assert bench.candidate.traits.unhealthy is not None
+
+
+def failing(since: float) -> Health:
+    return Health(
+        status=ConditionStatus.FALSE,
+        reason="ProbeFailed",
+        message="GET / answers 503",
+        failures=3,
+        failing_since=since,
+    )
+
+
+def test_leaving_unhealthy_is_a_slow_start_here_too(bench: Bench) -> None:
+    uid = bench.candidate.subject.uid
+    bench.source._probed(uid, failing(1.0), None)
+    reason, action = bench.candidate.traits.unhealthy
+    assert reason.startswith("3 probes in a row failed, 3 suffice (GET / answers 503), and no")
+    assert action == "look at the backend, or correct spec.url or spec.healthCheck"
+    bench.source._probed(uid, Health(status=ConditionStatus.TRUE), None)
+    assert bench.candidate.traits.unhealthy is None
+    assert bench.standing is Standing.SLOW_START
+
+
+def test_most_backends_failing_together_are_left_in_service_here_too(manifests: Manifests) -> None:
+    names = ("b", "c", "d", "e")
+    folder = manifests(**{n: BACKEND.replace("name: b", f"name: {n}") for n in names})
+    bench = Bench(folder)
+    members = {c.backend.name: c for c in bench.router.table.candidates["m"]}
+    bench.source._probed(members["e"].backend.uid, Health(status=ConditionStatus.TRUE), None)
+    for number, name in enumerate(names[:3]):
+        first = replace(failing(float(number)), status=ConditionStatus.UNKNOWN, failures=1)
+        bench.source._probed(members[name].backend.uid, first, None)
+    for number, name in enumerate(names[:3]):
+        bench.source._probed(members[name].backend.uid, failing(float(number)), None)
+        assert members[name].traits.unhealthy is None
+    (condition,) = next(
+        b for b in bench.source._control.objects.backends if b.metadata.name == "b"
+    ).status.conditions
+    assert (condition.status, condition.reason) == ("Unknown", "ProberSuspect")
