@@ -12,6 +12,7 @@ AGENT_SUCCESS_RATE_24H: Final = "nexus_agent_success_rate_24h"
 AGENT_TTFT_SECONDS: Final = "nexus_agent_ttft_seconds"
 
 BACKEND_STATE: Final = "nexus_operator_backend_state"
+BACKEND_MODELS_OUT: Final = "nexus_operator_backend_models_out"
 BACKENDS: Final = "nexus_operator_backends"
 REPORTS: Final = "nexus_operator_reports_total"
 REPORT_REFUSALS: Final = "nexus_operator_report_refusals_total"
@@ -41,6 +42,7 @@ HELP: Final = {
     AGENT_SUCCESS_RATE_24H: "Success rate of the last 24 hours, 0 to 1; absent without a request.",
     AGENT_TTFT_SECONDS: "Time to first token of streams that ended well.",
     BACKEND_STATE: "1 for the state the backend is in.",
+    BACKEND_MODELS_OUT: "Models of the backend that are Excluded or on Probation by themselves.",
     BACKENDS: "LLMBackends known to the operator.",
     REPORTS: "Outcome reports taken, by kind.",
     REPORT_REFUSALS: "Reports, or parts of them, that were refused, by reason.",

@@ -27,6 +27,7 @@ class Reading:
     state: str
     error_rate: float | None
     success_rate_24h: float | None
+    models_out: int = 0
 
 
 class TtftHistogram:
@@ -94,14 +95,18 @@ class Gauges(Collector):
         state = GaugeMetricFamily(
             names.BACKEND_STATE, names.HELP[names.BACKEND_STATE], labels=[*label, "state"]
         )
+        models = GaugeMetricFamily(
+            names.BACKEND_MODELS_OUT, names.HELP[names.BACKEND_MODELS_OUT], labels=label
+        )
         readings, ttft = self.held or (list(self._read()), self._ttft)
         for reading in readings:
             state.add_metric([reading.agent_id, reading.state], 1.0)
+            models.add_metric([reading.agent_id], float(reading.models_out))
             if reading.error_rate is not None:
                 errors.add_metric([reading.agent_id], reading.error_rate)
             if reading.success_rate_24h is not None:
                 success.add_metric([reading.agent_id], reading.success_rate_24h)
-        yield from (errors, success, state, ttft.family())
+        yield from (errors, success, state, models, ttft.family())
         yield GaugeMetricFamily(names.BACKENDS, names.HELP[names.BACKENDS], value=len(readings))
 
 

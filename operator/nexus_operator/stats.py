@@ -66,6 +66,7 @@ class Stats:
                 state=str(state or "Unknown"),
                 error_rate=error_rate(figures.whole.hour),
                 success_rate_24h=success_rate(figures.whole.day),
+                models_out=len(self._engine.verdicts(backend.metadata.uid).out),
             )
 
     def _figures(self, now: float) -> Iterator[tuple[LLMBackend, Figures]]:

@@ -439,6 +439,7 @@ async def test_a_bad_model_is_excluded_alone_and_said_so_everywhere(cluster: Any
         assert states == {"good": "Active", "bad": "Excluded"}
         text = (await operator.http("GET", "/metrics")).text
         assert 'nexus_operator_transitions_total{row="S1",state="Excluded"} 1.0' in text
+        assert 'nexus_operator_backend_models_out{agent_id="shop/a"} 1.0' in text
 
 
 async def test_a_restarted_operator_keeps_the_verdict_on_a_model(cluster: Any) -> None:
