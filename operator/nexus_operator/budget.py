@@ -9,7 +9,8 @@ Promises: merging is a join (twice, late, out of order: the same sum); what this
 seen published it counts, however late; what lies before the `asOf` it began with it does not.
 What is lost is what only one process knew: costs of proxies that are gone, reported to an operator
 that was killed before it could publish them; and costs of a proxy that reached neither an operator
-for `SILENT_SECONDS` nor the next one for `HELD_SECONDS`. Pure: what is written is `budget_status`'s, by whom the writer's.
+for `SILENT_SECONDS` nor the next one for `HELD_SECONDS`. Pure: what is published is
+`budget_status`'s to say, by whom it is written the writer's.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Account:
     """One namespace in one month.
 
     `base` is what was published before this process began, of slots before `opening`; `as_of` the
-    slot up to which the published sum goes now; `folded` what was in slots no longer kept.
+    slot up to which the published sum goes now; `kept` what the lives' slots add up to, `folded`
+    what was in slots no longer kept.
     """
 
     month: str
@@ -58,18 +60,30 @@ class Account:
     opening: int
     as_of: int
     folded: int = 0
+    kept: int = 0
     lives: dict[tuple[str, str], Life] = field(default_factory=dict)
 
     @property
     def spent(self) -> int:
         """Nano-USD of the month, as far as it was reported."""
-        kept = sum(sum(life.slots.values()) for life in self.lives.values())
-        return self.base + self.folded + kept
+        return self.base + self.folded + self.kept
 
     @property
     def settled(self) -> int:
         """The part of it before `as_of`."""
         return self.base + self.folded + sum(self._before(self.as_of))
+
+    def orphaned(self, slot: int) -> bool:
+        """Whether a proxy that is gone had costs from this slot on that could be published now.
+
+        Nobody would tell them again to another operator.
+        """
+        return any(
+            slot <= each < self.as_of
+            for life in self.lives.values()
+            if life.gone
+            for each in life.slots
+        )
 
     def take(self, key: tuple[str, str], spends: list[Spend], now: float) -> int:
         """Merge what a life told; how much of it was new."""
@@ -81,6 +95,7 @@ class Account:
                 if spend.nano_usd > known:
                     grown += spend.nano_usd - known
                     life.slots[spend.slot] = spend.nano_usd
+        self.kept += grown
         return grown
 
     def advance(self, now: float) -> None:
@@ -92,13 +107,16 @@ class Account:
         for life in self.lives.values():
             self._seal(life, self.as_of - SEALED_SLOTS)
 
-    def forget(self, now: float) -> None:
+    def forget(self, now: float) -> list[tuple[str, str]]:
         """Let go of proxies that have been silent for a day: what they told stays counted."""
+        gone = []
         for key, life in list(self.lives.items()):
             settled = all(slot < self.as_of for slot in life.slots)
             if settled and now - life.heard > FORGET_SECONDS:
-                self.folded += sum(life.slots.values())
+                self._fold(life, list(life.slots))
                 del self.lives[key]
+                gone.append(key)
+        return gone
 
     def turn(self, month: str) -> Account:
         """The account of another month, with the same proxies."""
@@ -108,6 +126,7 @@ class Account:
             kept = {slot: n for slot, n in life.slots.items() if slot >= opening}
             sealed = max(life.sealed, opening)
             account.lives[key] = replace(life, sealed=sealed, slots=kept)
+            account.kept += sum(kept.values())
         return account
 
     def _before(self, slot: int) -> Iterator[int]:
@@ -119,9 +138,13 @@ class Account:
     def _seal(self, life: Life, slot: int) -> None:
         if slot <= life.sealed:
             return
-        for each in [each for each in life.slots if each < min(slot, life.told)]:
-            self.folded += life.slots.pop(each)
+        self._fold(life, [each for each in life.slots if each < min(slot, life.told)])
         life.sealed = max(life.sealed, min(slot, life.told))
+
+    def _fold(self, life: Life, slots: list[int]) -> None:
+        nano_usd = sum(life.slots.pop(slot) for slot in slots)
+        self.kept -= nano_usd
+        self.folded += nano_usd
 
 
 class Budgets:
@@ -130,11 +153,13 @@ class Budgets:
     def __init__(self, now: float) -> None:
         self._began = now
         self._accounts: dict[str, Account] = {}
+        self._homes: dict[tuple[str, str], set[str]] = {}
 
     def begin(self, now: float) -> None:
         """This process leads from now on: it has heard nobody yet."""
         self._began = now
         self._accounts.clear()
+        self._homes.clear()
 
     def known(self, namespace: str) -> bool:
         """Whether there is an account of a namespace."""
@@ -161,27 +186,38 @@ class Budgets:
         for spend in report.spend:
             spends.setdefault(spend.namespace, []).append(spend)
         key, grown = (reporter, report.incarnation), {}
-        for namespace, account in self._accounts.items():
-            mine = spends.get(namespace, [])
-            if mine and (growth := account.take(key, mine, now)):
+        if spends:
+            self._homes.setdefault(key, set()).update(spends)
+        for namespace in self._homes.get(key, ()):
+            account = self._at(namespace, now)
+            if growth := account.take(key, spends.get(namespace, []), now):
                 grown[namespace] = growth
-            life = account.lives.get(key)
-            if life is not None:
-                if report.now_ms >= life.latest_ms:
-                    life.heard, life.gone, life.latest_ms = now, report.final, report.now_ms
-                life.told = max(life.told, min(report.spend_slot, slot_at(now) + AHEAD_SLOTS))
+            life = account.lives[key]
+            if report.now_ms >= life.latest_ms:
+                life.heard, life.gone, life.latest_ms = now, report.final, report.now_ms
+            life.told = max(life.told, min(report.spend_slot, slot_at(now) + AHEAD_SLOTS))
         return grown
+
+    def spent(self, namespace: str, now: float) -> int:
+        """Nano-USD of the month of `now`, as far as it was reported."""
+        return self._at(namespace, now).spent
 
     def account(self, namespace: str, now: float) -> Account:
         """The account of a namespace in the month of `now`, brought up to date."""
-        account = self._accounts[namespace]
-        month = month_at(now)
-        if account.month < month:
-            account = self._accounts[namespace] = account.turn(month)
+        account = self._at(namespace, now)
         # A proxy not heard yet may still tell of what it spent before: asOf waits for it.
         if now - self._began >= HELD_SECONDS:
             account.advance(now)
-            account.forget(now)
+            for key in account.forget(now):
+                self._homes.get(key, set()).discard(namespace)
+                if not self._homes.get(key):
+                    self._homes.pop(key, None)
+        return account
+
+    def _at(self, namespace: str, now: float) -> Account:
+        account, month = self._accounts[namespace], month_at(now)
+        if account.month < month:
+            account = self._accounts[namespace] = account.turn(month)
         return account
 
     def namespaces(self) -> list[str]:

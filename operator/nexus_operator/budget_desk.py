@@ -1,5 +1,5 @@
 """Where reports, accounts and RoutingPolicies meet: opens an account when it is first needed, and
-has a policy looked at when its sum grew.
+has a policy looked at when its budget's state turns.
 
 Promises that an account begins with what the policy in force had published, once per reign of this
 process. Sums are `budget`'s, what is published `budget_status`'s; nothing is written here.
@@ -22,7 +22,9 @@ from nexus_operator.events import Note
 from nexus_operator.policies import in_force
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key
+from nexus_quality.budget import state_of
 from nexus_quality.report import Report
+from nexus_quality.spend import slot_at
 
 SPENDING = "nexus_budget_spending_usd"
 LIMIT = "nexus_budget_limit_usd"
@@ -52,11 +54,17 @@ class BudgetDesk(Collector):
         """A report was taken: what it tells of costs is added up."""
         now = self._clock()
         for namespace in {spend.namespace for spend in report.spend}:
-            self._account(namespace, now)
+            self._opened(namespace, now)
         for namespace in self._budgets.take(reporter, report, now):
             policy = in_force(self._registry.routing.of(namespace))
-            if policy is not None:
+            if policy is not None and self._turned(policy, now):
                 self._mark(Key(ROUTING_POLICY_PLURAL, policy.metadata.uid))
+
+    def _turned(self, policy: RoutingPolicy, now: float) -> bool:
+        """Whether another state than the published one holds; amounts can wait for the interval."""
+        known = policy.status.budget
+        spent = self._budgets.spent(policy.metadata.namespace, now)
+        return known is None or known.state is not state_of(policy.spec.budget, spent)
 
     def wanted(self, policy: RoutingPolicy, *, edited: bool) -> BudgetStatus | None:
         """The budget to publish for a policy in force; what is published, if nothing is worth it.
@@ -64,11 +72,13 @@ class BudgetDesk(Collector):
         `edited`: its status is written anyway.
         """
         now = self._clock()
-        wanted = budget_status(policy, self._account(policy.metadata.namespace, now))
+        account, known = self._account(policy.metadata.namespace, now), policy.status.budget
+        wanted = budget_status(policy, account)
         since = now - self._written.get(policy.metadata.uid, 0.0)
-        if edited or worth_writing(policy, wanted, since_write=since):
+        orphaned = known is not None and account.orphaned(slot_at(parse_time(known.as_of)))
+        if edited or worth_writing(policy, wanted, since_write=since, orphaned=orphaned):
             return wanted
-        return policy.status.budget
+        return known
 
     def notes(self, policy: RoutingPolicy, wanted: BudgetStatus | None) -> list[Note]:
         """The Events that come with the write."""
@@ -93,7 +103,7 @@ class BudgetDesk(Collector):
             UNPRICED, "Open LLMBackends without a price: their costs are not counted.", labels=label
         )
         for namespace in self._budgets.namespaces():
-            spending.add_metric([namespace], self._account(namespace, now).spent / NANO)
+            spending.add_metric([namespace], self._budgets.spent(namespace, now) / NANO)
         for namespace in self._registry.routing.namespaces():
             policy = in_force(self._registry.routing.of(namespace))
             if policy is not None and policy.spec.budget.monthly_limit_usd is not None:
@@ -105,6 +115,10 @@ class BudgetDesk(Collector):
         yield from (spending, limit, unpriced)
 
     def _account(self, namespace: str, now: float) -> Account:
+        self._opened(namespace, now)
+        return self._budgets.account(namespace, now)
+
+    def _opened(self, namespace: str, now: float) -> None:
         if self._reign != self._started():
             self._reign = self._started()
             self._budgets.begin(self._reign)
@@ -121,7 +135,6 @@ class BudgetDesk(Collector):
                     spent=parse_usd(published.spent_usd),
                     as_of=parse_time(published.as_of),
                 )
-        return self._budgets.account(namespace, now)
 
 
 def _unpriced(spec: LLMBackendSpec) -> bool:

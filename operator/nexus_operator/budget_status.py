@@ -1,8 +1,8 @@
 """What is published of a budget, and when: `status.budget` of the RoutingPolicy in force.
 
-Promises a write at once when the month or the state changes, otherwise only for an amount that
-moved noticeably, at most once per `WRITE_SECONDS`, or at all after `LONG_SECONDS`; time alone
-writes nothing. Pure; sums are `budget`'s.
+Promises a write at once when the month or the state changes, or for costs that only this process
+knows; otherwise only for an amount that moved noticeably, at most once per `WRITE_SECONDS`, or at
+all after `LONG_SECONDS`; time alone writes nothing. Pure; sums are `budget`'s.
 """
 
 from __future__ import annotations
@@ -45,9 +45,15 @@ def budget_status(policy: RoutingPolicy, account: Account) -> BudgetStatus | Non
 
 
 def worth_writing(
-    policy: RoutingPolicy, wanted: BudgetStatus | None, *, since_write: float
+    policy: RoutingPolicy,
+    wanted: BudgetStatus | None,
+    *,
+    since_write: float,
+    orphaned: bool = False,
 ) -> bool:
-    """Whether it should be published; `since_write`: seconds since the last time."""
+    """Whether it should be published; `since_write`: seconds since the last time. `orphaned`: it
+    holds costs that only this process knows.
+    """
     known = policy.status.budget
     if known is None or wanted is None:
         return known is not wanted
@@ -55,8 +61,8 @@ def worth_writing(
         return True
     before, after = parse_usd(known.spent_usd), parse_usd(wanted.spent_usd)
     moved = abs(after - before)
-    if not moved or since_write < WRITE_SECONDS:
-        return False
+    if not moved or orphaned or since_write < WRITE_SECONDS:
+        return bool(moved and orphaned)
     limit = policy.spec.budget.monthly_limit_usd
     noticeable = moved * PART >= before or (
         limit is not None and moved * LIMIT_PART >= parse_usd(limit)

@@ -194,13 +194,20 @@ def test_what_a_proxy_that_is_gone_had_spent_survives_in_the_published_sum() -> 
     fleet = Fleet()
     leaving, staying = fleet.proxy(), fleet.proxy()
     fleet.now += HELD_SECONDS
+    fleet.publish()
+    begin = slot_at(fleet.now)
     for proxy in (leaving, staying):
         fleet.charge(proxy, USD)
     fleet.talk(leaving, final=True)
     fleet.talk(staying)
+    assert not fleet.account.orphaned(begin)  # not complete yet
     fleet.now += 60.0
     fleet.talk(staying)
+    assert fleet.account.orphaned(begin)
+    wanted = budget_status(fleet.stored, fleet.account)
+    assert worth_writing(fleet.stored, wanted, since_write=0.0, orphaned=True)
     fleet.publish()
+    assert not fleet.account.orphaned(slot_at(fleet.now))
     fleet.restart()
     fleet.talk(staying)
     assert fleet.account.spent == 2 * USD

@@ -27,6 +27,7 @@ from nexus_operator.pace import BURST, Pace
 from nexus_operator.server import Server
 from nexus_operator.settings import Settings
 from nexus_quality.report import MAX_BYTES, Answer, Cell, Pulse, Refusal, Report, encode
+from nexus_quality.spend import Spend
 
 POD = {
     "authenticated": True,
@@ -198,6 +199,17 @@ async def test_a_foreign_part_is_left_out_and_the_rest_is_taken(desk: Desk) -> N
     ((_, taken),) = desk.merged
     assert [cell.uid for cell in taken.cells] == ["u-shop", "u-shop-2"]
     assert [pulse.uid for pulse in taken.pulses] == ["u-shop", "u-shop-2"]
+
+
+async def test_the_money_of_another_namespace_is_not_spent(desk: Desk) -> None:
+    spends = [Spend(namespace=name, slot=1, nano_usd=5) for name in ("shop", "bank")]
+    body = encode(Report(incarnation=INCARNATION, now_ms=20_000, spend=spends, spend_slot=1))
+    status, answered = await desk.post(body)
+    assert status == 200
+    ((_, taken),) = desk.merged
+    assert taken.spend == spends[:1]
+    (refused,) = answered["refused"]
+    assert refused["uid"] == "spend of bank" and "namespace bank" in refused["reason"]
 
 
 async def test_the_verb_report_opens_another_namespace(desk: Desk) -> None:
