@@ -6,6 +6,7 @@ time, so that a busy machine changes little. Connections, the API server and mem
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from bench.table import percentile, show
 
 from nexus_api.meta import BACKEND_PLURAL
 from nexus_operator import assembly
+from nexus_operator.app import COLLECTOR
 from nexus_operator.assembly import Parts, Wires
 from nexus_operator.credentials import Credentials
 from nexus_operator.identity import Reporter
@@ -138,6 +140,7 @@ class Desk:
 
 def costs(size: Size, *, quiet: int, storm: int) -> None:
     """Prints a table for the start, for quiet seconds and for a storm."""
+    gc.set_threshold(*COLLECTOR)
     desk = Desk(size)
     for number, proxy in enumerate(desk.fleet.proxies):
         desk.tell(number, proxy, full=True)

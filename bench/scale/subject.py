@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import logging
 import statistics
@@ -24,7 +25,7 @@ from bench.scale.plan import NAMESPACE, manifest
 from bench.table import percentile
 
 from nexus_operator import assembly
-from nexus_operator.app import operate
+from nexus_operator.app import COLLECTOR, operate
 from nexus_operator.context import Context
 from nexus_operator.credentials import Credentials
 from nexus_operator.kube import Kube
@@ -188,6 +189,7 @@ def main() -> None:
     """Runs until told to stop."""
     logging.basicConfig(level="WARNING", stream=sys.stderr)
     measured = Measured()
+    gc.set_threshold(*COLLECTOR)
     work = on_fake(measured, int(sys.argv[1])) if len(sys.argv) > 1 else on_real(measured)
     asyncio.run(work)
 

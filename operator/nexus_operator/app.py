@@ -8,6 +8,7 @@ A process that is deposed forgets what it learned, and stands by.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import signal
@@ -25,6 +26,7 @@ from nexus_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
+COLLECTOR = (20_000, 50, 100)
 RESTART_SECONDS = (1.0, 2.0, 5.0, 15.0)
 
 
@@ -64,6 +66,8 @@ async def operate(
     started: Callable[[Context], None] = lambda context: None,
 ) -> int:
     """Runs until stopped; returns the exit code. `started` gets the context once it exists."""
+    # Counters make no cycles: a look at all of them for some would stall the loop for nothing.
+    gc.set_threshold(*COLLECTOR)
     own_slot = True
     while True:
         try:

@@ -8,6 +8,7 @@ kopf within the process. The parts are put together in `assembly`; none of their
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
@@ -84,6 +85,7 @@ class Context(Parts):
             task.add_done_callback(self._ended)
             self._tasks.append(task)
         self._timed, self.problem = True, None
+        gc.freeze()  # what the start has made stays: the collector need not look at it
         log.info(
             "ready: %d backends, listening on port %d",
             len(self.registry.backends),

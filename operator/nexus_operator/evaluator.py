@@ -90,7 +90,7 @@ class Evaluator:
         next_round = self._clock()
         while True:
             await self._pause(next_round)
-            await self._judge(self._touched_now())
+            await self._judge(self.take_touched())
             if self._clock() >= next_round:
                 next_round = self._clock() + ROUND_SECONDS
                 await self._round()
@@ -105,7 +105,8 @@ class Evaluator:
                     await self._wake.wait()
         self._wake.clear()
 
-    def _touched_now(self) -> list[str]:
+    def take_touched(self) -> list[str]:
+        """What is to be judged now; each is told once."""
         touched, self._touched = self._touched, {}
         return list(touched | dict.fromkeys(self._engine.ended(self._clock())))
 
@@ -118,14 +119,15 @@ class Evaluator:
 
     async def _round(self) -> None:
         """Looks at the backends whose interval is over, and lets old buckets go."""
-        now = self._clock()
+        now, piece = self._clock(), Slice()
         if now - self._expired >= EXPIRE_SECONDS:
-            self._engine.expire(now)
             self._expired = now
+            for _ in self._engine.expiring(now):
+                await self._turn(piece)
         if self._starting and now - self._engine.started >= STARTING_SECONDS:
             self._starting = False
             self._looked.clear()
-        namespaces, piece = set(), Slice()
+        namespaces = set()
         for backend in self._registry.backends:
             uid = backend.metadata.uid
             # Deleted while this round was at another: the engine does not know it any more.
@@ -137,12 +139,17 @@ class Evaluator:
                 due = self._planner.due(uid)
             if due:
                 self._mark(Key(BACKEND_PLURAL, uid))
-            await piece.turn()
+            await self._turn(piece)
         for namespace in namespaces:
             self._policies.mark(namespace)
         self._looked = {
             uid: t for uid, t in self._looked.items() if self._registry.backends.get(uid)
         }
+
+    async def _turn(self, piece: Slice) -> None:
+        """Between two steps of a round: what was touched meanwhile does not wait for its end."""
+        if await piece.turn() and self._touched:
+            await self._judge(self.take_touched())
 
     def _next_look(self, uid: str) -> float:
         """An interval after the last look or write, whichever is later."""

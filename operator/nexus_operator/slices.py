@@ -24,11 +24,13 @@ class Slice:
         self._seconds = seconds
         self._began = time.monotonic()
 
-    async def turn(self) -> None:
-        """To be awaited between two small steps."""
-        if time.monotonic() - self._began >= self._seconds:
-            await asyncio.sleep(0)
-            self._began = time.monotonic()
+    async def turn(self) -> bool:
+        """To be awaited between two small steps; True if others had their turn."""
+        if time.monotonic() - self._began < self._seconds:
+            return False
+        await asyncio.sleep(0)
+        self._began = time.monotonic()
+        return True
 
 
 async def gathered(steps: Iterable[_T]) -> list[_T]:

@@ -47,10 +47,10 @@ def calm(ledger: Ledger, uid: str, policy: Policy, *, generation: int, now: floa
         if _speaks(reporter, uid, now):
             return False
         for series in reporter.of(uid).values():
+            if not _erring(series, generation):
+                continue
             series.expire(now)
-            if _erring(series, generation) and (
-                _reached(series, generation, hour) or _burst(series, generation, short, window, now)
-            ):
+            if _reached(series, generation, hour) or _burst(series, generation, short, window, now):
                 return False
     return True
 
@@ -64,11 +64,10 @@ def _speaks(reporter: Reporter, uid: str, now: float) -> bool:
 
 def _erring(series: Series, generation: int) -> bool:
     """Whether there is any error in the hour or in the last ten minutes."""
-    for family in (Family.MINUTE, Family.TEN_SECONDS):
-        for part in series.windows[family].parts(generation):
-            if part.errors:
-                return True
-    return False
+    windows = series.windows
+    return windows[Family.MINUTE].erring(generation) or windows[Family.TEN_SECONDS].erring(
+        generation
+    )
 
 
 def _reached(series: Series, generation: int, threshold: int) -> bool:

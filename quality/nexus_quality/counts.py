@@ -16,7 +16,7 @@ from nexus_quality.sketch import MAX_BIN, Bins
 MOST = 10**15
 
 
-class Counts(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """Counters of one subject over some span.
 
     `requests` and `errors` hold successes and failures only; `throttled` counts 429 and 503 with

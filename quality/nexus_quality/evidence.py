@@ -189,10 +189,7 @@ class Evidence:
 
 def used(series: Series) -> bool:
     """Whether a model was used, or would have been, within the hour."""
-    for hour in series.windows[Family.MINUTE].parts():
-        if hour.requests or hour.eligible or hour.throttled:
-            return True
-    return False
+    return series.windows[Family.MINUTE].used()
 
 
 def _part(reporter: Reporter, model: str, series: Series, stand: _Stand, view: View) -> Share:

@@ -54,7 +54,7 @@ class Cell(Counts, omit_defaults=True, kw_only=True):
         return CellKey(self.family, self.bucket, self.uid, self.model, self.generation)
 
 
-class Pulse(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
+class Pulse(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, gc=False):
     """How one (backend, model) stands with the reporter at this moment; `model` "": the backend.
 
     `row`: failures in a row, with the begin of the first of them; times are the boot clock's in

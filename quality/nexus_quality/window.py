@@ -43,10 +43,12 @@ class Window:
     `whole`: where several windows are added up, of any generation; each keeps its part of it.
     """
 
-    __slots__ = ("_buckets", "_oldest", "_totals", "_whole", "family")
+    __slots__ = ("_buckets", "_oldest", "_span", "_totals", "_whole", "_width", "family")
 
     def __init__(self, family: Family, whole: Counts | None = None) -> None:
         self.family = family
+        # Plain integers: an enum's arithmetic is slow, and this is done for every report.
+        self._width, self._span = int(family), family.span
         self._whole = whole
         self._oldest = 0
         self._buckets: dict[int, dict[int, Counts]] = {}
@@ -74,7 +76,7 @@ class Window:
 
     def expire(self, now: float) -> None:
         """Drop the buckets that have left the window at `now` (seconds on the owner's clock)."""
-        oldest = self.family.oldest(now)
+        oldest = int(now // self._width) - self._span + 1
         if oldest <= self._oldest:
             return
         self._oldest = oldest
@@ -86,6 +88,20 @@ class Window:
                     self._whole.add(counts, -1)
                 if left.empty:
                     del self._totals[generation]
+
+    def erring(self, since_generation: int = 0) -> bool:
+        """Whether there is any error, of outcomes tagged at or after a generation."""
+        for generation, counts in self._totals.items():
+            if counts.errors and generation >= since_generation:
+                return True
+        return False
+
+    def used(self) -> bool:
+        """Whether there is any request, or one that was kept or turned away."""
+        for counts in self._totals.values():
+            if counts.requests or counts.eligible or counts.throttled:
+                return True
+        return False
 
     def totals(self, since_generation: int = 0) -> Counts:
         """The counters of the whole window, of outcomes tagged at or after a generation."""
@@ -110,9 +126,9 @@ class Window:
         self, seconds: float, now: float, since_generation: int = 0
     ) -> Iterator[tuple[int, Counts]]:
         """The same, each with its generation."""
-        first = int((now - seconds) // self.family) + 1
+        first = int((now - seconds) // self._width) + 1
         # A bucket that has just begun at its reporter may be numbered one ahead of our clock.
-        for bucket in range(first, int(now // self.family) + 2):
+        for bucket in range(first, int(now // self._width) + 2):
             for generation, counts in self._buckets.get(bucket, _NONE).items():
                 if generation >= since_generation:
                     yield generation, counts
