@@ -16,6 +16,7 @@ from nexus_operator.clock import Clock
 from nexus_operator.credentials import Credentials
 from nexus_operator.engine import FleetEngine
 from nexus_operator.evaluator import Evaluator
+from nexus_operator.history import History
 from nexus_operator.identity import Identities, Reporter
 from nexus_operator.intake import Intake
 from nexus_operator.kube import Kube
@@ -126,6 +127,7 @@ class Parts:
             metrics=self.metrics,
             clock=self.clock,
             policies=self.policies,
+            history=History(engine=self.engine, keeper=self.keeper),
             gone=lambda key: self.observer.gone(key),
             fail=self._wires.fail,
         )

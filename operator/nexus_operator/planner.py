@@ -28,6 +28,7 @@ from nexus_api import (
 from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
 from nexus_operator.engine import FleetEngine
 from nexus_operator.events import Note, overlay_notes
+from nexus_operator.history import History
 from nexus_operator.material import Worth, worth
 from nexus_operator.mending import Mending, mending, published
 from nexus_operator.metrics import Metrics
@@ -83,6 +84,7 @@ class Planner:
         metrics: Metrics,
         clock: Callable[[], float],
         policies: PolicyPlans,
+        history: History,
         gone: Callable[[Key], None],
         fail: Callable[[Fatal], None],
     ) -> None:
@@ -92,6 +94,7 @@ class Planner:
         self._metrics = metrics
         self._clock = clock
         self._policies = policies
+        self._history = history
         self._gone = gone
         self._fail = fail
         self._sent: dict[str, Transition] = {}
@@ -135,6 +138,7 @@ class Planner:
         self._sent.pop(uid, None)
         self._written.pop(uid, None)
         self._inherited.pop(uid, None)
+        self._history.forget(uid)
 
     def urgent(self, uid: str) -> bool:
         """Whether a state or condition of a backend changed since it was last written."""
@@ -201,7 +205,7 @@ class Planner:
         known = Knowledge(
             backend=backend,
             verdicts=verdicts,
-            within=within,
+            within=replace(within, message=within.message + self._history.remark(backend, now)),
             traffic=assessment.traffic,
             findings=self._findings(backend, assessment, now),
             mending=self._mending(backend, opinion, now),

@@ -59,6 +59,13 @@ class Keeper:
         self._retry_at = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nexus store")
 
+    @property
+    def why_lost(self) -> str:
+        """Why something counted by an earlier process may be missing."""
+        if self._path is None:
+            return "there was no --data-dir to keep them in"
+        return "the operator's store was lost" if self.lost else "they had not been stored yet"
+
     async def begin(self) -> None:
         """Takes over what was saved; to be called once, when all backends are known."""
         if self._path is None:

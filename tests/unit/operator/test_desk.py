@@ -15,12 +15,14 @@ from nexus_api.meta import BACKEND_PLURAL
 from nexus_devtools.schemas import assert_valid_backend_status
 from nexus_operator.engine import FleetEngine
 from nexus_operator.events import Note
+from nexus_operator.history import History
 from nexus_operator.metrics import Metrics
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Answer
 from nexus_operator.prober import Prober
 from nexus_operator.registry import Registry
+from nexus_operator.store_keeper import Keeper
 from nexus_operator.writer import Key
 from nexus_quality.engine import BackendFacts
 from nexus_quality.report import Cell, Pulse, Report
@@ -67,6 +69,15 @@ class Desk:
             metrics=self.metrics,
             clock=lambda: self.now,
             policies=policies,
+            history=History(
+                engine=self.engine,
+                keeper=Keeper(
+                    folder=None,
+                    engine=self.engine,
+                    clock=lambda: self.now,
+                    metrics=self.metrics,
+                ),
+            ),
             gone=lambda key: None,
             fail=pytest.fail,
         )
