@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from nexus_api import reasons
 from nexus_api.backend import SubjectState
@@ -98,7 +99,7 @@ class Hearing:
         backend = self._backend_firing()
         if backend is not None or self._docket.verdicts.frozen:
             return backend
-        found = [f for m in self._judged() if (f := self._model_firing(m)) is not None]
+        found = [f for m in sorted(self._judged) if (f := self._model_firing(m)) is not None]
         return next((f for f in found if f.quorum), found[0] if found else None)
 
     def whole(self) -> tuple[Share, ...]:
@@ -113,10 +114,11 @@ class Hearing:
             return
         if self._unreached_firing() is not None:
             yield BACKEND, self._unreached_firing
-        for model in sorted({*self._judged(), *docket.verdicts.models}):
+        for model in sorted({*self._judged, *docket.verdicts.models}):
             yield model, lambda model=model: self._model_firing(model)  # type: ignore[misc]
         yield BACKEND, self._backend_firing
 
+    @cached_property
     def _judged(self) -> frozenset[str]:
         """The models that may be excluded by themselves.
 
@@ -189,7 +191,7 @@ class Hearing:
 
     def _model_firing(self, model: str) -> Firing | None:
         verdict, policy = self._docket.verdicts.of(model), self._docket.policy
-        if verdict.state is SubjectState.ACTIVE and model not in self._judged():
+        if verdict.state is SubjectState.ACTIVE and model not in self._judged:
             return None
         return fire_model(self._windows(verdict), model, policy, self._now)
 

@@ -120,9 +120,7 @@ class BackendMonitor:
 
     def hurry(self, *, suspect: bool) -> None:
         """Set the pace of successes by what is known now."""
-        shared = self.breaker.shared
-        active = shared.active and all(model.active for model in shared.models.values())
-        calm = active and not suspect
+        calm = self.breaker.shared.active and not suspect
         self.hurried_until = self.active_since + YOUNG_SECONDS if calm else float("inf")
 
 
