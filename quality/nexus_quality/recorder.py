@@ -39,7 +39,7 @@ class Slot:
         minute.requests += 1
         hour.requests += 1
         if cost_nano_usd:
-            self._cost(cost_nano_usd)
+            self.cost(cost_nano_usd)
 
     def failure(self, cost_nano_usd: int, *, connect: bool) -> None:
         """Count a failure."""
@@ -48,9 +48,10 @@ class Slot:
             cell.errors += 1
             cell.connect_errors += connect
         if cost_nano_usd:
-            self._cost(cost_nano_usd)
+            self.cost(cost_nano_usd)
 
-    def _cost(self, cost_nano_usd: int) -> None:
+    def cost(self, cost_nano_usd: int) -> None:
+        """Count what an attempt cost."""
         for cell in self:
             cell.cost_nano_usd += cost_nano_usd
 

@@ -339,6 +339,8 @@ class Attempt:
             self._failed(now, connect=effect.connect)
         else:
             self._undecided(now, throttled=effect.throttled)
+            if cost_nano_usd:  # a client that leaves a stream has had a part of it
+                subject.series.slot(now, self.generation).cost(cost_nano_usd)
             if effect.outcome_class is _CREDENTIALS:
                 subject.refused(self, now)
 
