@@ -276,6 +276,38 @@ def test_a_new_month_ends_a_hard_limit_without_the_operator(wired: Any) -> None:
     assert wired.router.choose(call, wired.now).candidate is only(wired)
 
 
+def test_the_own_spend_is_acted_upon_the_moment_it_reaches_a_limit(wired: Any) -> None:
+    spec = {"budget": {"monthlyLimitUSD": "2", "hardLimitAction": "BlockAll"}}
+    wired.put("RoutingPolicy", "r", spec=spec)
+    wired.put("LLMBackend", "b", spec={"models": MODELS})
+    wired.apply()
+    spending, call = wired.monitor.spending, Call(Endpoint.CHAT, "m")
+    spending.utc = lambda now: now + 1_767_225_600.0  # January 2026
+    spending.charge("team", 1_499_999_999, wired.now)
+    assert not wired.router.table.rules.soft_limit
+    spending.charge("team", 1, wired.now)
+    assert wired.router.table.rules.soft_limit
+    assert wired.router.choose(call, wired.now).candidate is only(wired)
+    spending.charge("team", 500_000_000, wired.now)
+    refused = wired.router.choose(call, wired.now)
+    assert [reason.reconciler for reason in refused.reasons] == ["BudgetReconciler"]
+    report = wired.monitor.report(wired.now, full=False)
+    assert sum(spend.nano_usd for spend in report.spend) == 2_000_000_000
+
+
+@pytest.mark.parametrize("more", [{"maxConcurrency": 2}, {"priority": 7}])
+def test_any_edit_of_a_backend_wakes_those_who_wait_for_a_place(
+    wired: Any, more: dict[str, int]
+) -> None:
+    wired.put("LLMBackend", "b", spec={"models": MODELS, "maxConcurrency": 1})
+    wired.apply()
+    woken: list[int] = []
+    wired.router.woken = lambda: woken.append(1)
+    wired.put("LLMBackend", "b", spec={"models": MODELS, "maxConcurrency": 1, **more})
+    wired.apply()
+    assert woken
+
+
 def auth(**more: Any) -> dict[str, Any]:
     return {"models": MODELS, "auth": {"secretRef": {"name": "s", "key": "k"}, **more}}
 
