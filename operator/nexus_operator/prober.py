@@ -193,9 +193,8 @@ class Prober:
 
     def _learn(self, uid: str, case: _Case, answer: Answer) -> None:
         check, before = case.spec.health_check, case.findings
-        probed = [one.patient() for one in self._cases.values() if one.probed and one is not case]
         # With a single failure nobody could tell yet whether the others fail, too.
-        least = 2 if len(probed) + 1 >= SUSPECT_BACKENDS else 1
+        least = 1 if answer.ok or len(self._cases) < SUSPECT_BACKENDS else 2
         health = after_probe(
             before.health,
             ok=answer.ok,
@@ -207,14 +206,14 @@ class Prober:
             now=self._clock(),
         )
         models = before.models if answer.models is None else answer.models
-        suspect = self._suspicion(case, health, probed)
+        suspect = self._suspicion(case, health)
         case.findings = Findings(health=health, models=models, suspect=suspect)
         # While it fails, time alone may change what is made of it.
         out = health.status is ConditionStatus.FALSE
         if out or _shown(before) != _shown(case.findings):
             self._turned(uid)
 
-    def _suspicion(self, case: _Case, health: Health, others: list[Patient]) -> Suspicion | None:
+    def _suspicion(self, case: _Case, health: Health) -> Suspicion | None:
         """Whether it fails with too many others; never once it is out on its own account."""
         if health.status is not ConditionStatus.FALSE or case.patient().out:
             return None
@@ -225,6 +224,7 @@ class Prober:
             timeout_seconds=check.timeout_seconds,
             out=False,
         )
+        others = (one.patient() for one in self._cases.values() if one.probed and one is not case)
         return suspicion(mine, [mine, *others])
 
     def _suspects(self) -> float:
@@ -246,7 +246,7 @@ def remembered(status: LLMBackendStatus) -> Findings:
     health = Health(
         status=condition.status,
         reason=condition.reason,
-        message=condition.message,
+        message=words.seen_in(condition.message),
         latency_ms=latency,
     )
     return Findings(health=health, models=status.models)

@@ -29,7 +29,7 @@ MAX_NAME = 253
 class Health:
     """The Healthy condition underneath, with the runs that decide when it turns.
 
-    `failing_since`: when the first of `failures` in a row was seen.
+    `message`: what the probe saw. `failing_since`: when the first of `failures` in a row was seen.
     """
 
     status: ConditionStatus = ConditionStatus.UNKNOWN
@@ -146,10 +146,9 @@ def judged(
     if not heard:
         message = words.probe_unheard(seen=seen, seconds=UNHEARD_SECONDS)
         return _unknown(health, reasons.PROBE_FAILED, message)
-    if not health.failures:
-        return health  # remembered from a status, in full
+    failures = max(health.failures, failure_threshold)  # none while good ones are not enough yet
     said = words.probes_failing(
-        seen=seen, failures=health.failures, threshold=failure_threshold, seconds=span
+        seen=seen, failures=failures, threshold=failure_threshold, seconds=span
     )
     return replace(health, message=said.message)
 

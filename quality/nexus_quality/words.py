@@ -168,6 +168,13 @@ def probes_failing(*, seen: str, failures: int, threshold: int, seconds: int) ->
     )
 
 
+def seen_in(message: str) -> str:
+    """What the probe saw, out of the sentence that says that it is out."""
+    _, found, rest = message.partition(" suffice (")
+    seen, ended, _ = rest.rpartition("), and no request")
+    return seen if found and ended else message
+
+
 NOT_PROBED = "Not probed yet"
 PROBING_OFF = "spec.healthCheck.enabled is false: never probed"
 

@@ -10,6 +10,7 @@ import pytest
 
 from nexus_api.backend import Capability, DiscoveredModel
 from nexus_api.meta import ConditionStatus
+from nexus_quality import words
 from nexus_quality.health import (
     Health,
     Patient,
@@ -207,8 +208,8 @@ def test_what_outweighs_failing_probes(
     assert found.message.startswith(expected[2])
 
 
-@pytest.mark.parametrize("health", [Health(), Health(status=TRUE), replace(BAD, failures=0)])
-def test_what_does_not_fail_or_was_remembered_stays_as_it_is(health: Health) -> None:
+@pytest.mark.parametrize("health", [Health(), Health(status=TRUE)])
+def test_what_does_not_fail_stays_as_it_is(health: Health) -> None:
     found = judged(
         health, suspect=None, served=False, heard=True, failure_threshold=3, period_seconds=30
     )
@@ -230,3 +231,15 @@ def test_capabilities_by_any_name(listed: object, known: list[str] | None) -> No
     (model,) = parse_models(body)
     found = model.capabilities
     assert (None if found is None else sorted(str(c) for c in found)) == known
+
+
+def test_a_sentence_that_was_published_is_not_made_into_another() -> None:
+    def said(health: Health) -> str:
+        return judged(
+            health, suspect=None, served=False, heard=True, failure_threshold=3, period_seconds=30
+        ).message
+
+    first = said(BAD)
+    remembered = replace(BAD, message=words.seen_in(first), failures=0)
+    assert said(remembered) == said(after(remembered, "--+")) == first
+    assert words.seen_in("GET / answers (500)") == "GET / answers (500)"
