@@ -6,6 +6,7 @@ are absent. It decides nothing; verdicts are computed from counts elsewhere.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -21,18 +22,21 @@ MAX_MODELS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """The counters of the last hour and day of one subject. `last_failure`: epoch seconds."""
+    """The counters of the last hour and day of one subject. `last_failure`: epoch seconds;
+    `reporters`: who used it in the last hour.
+    """
 
     hour: Counts = field(default_factory=Counts)
     day: Counts = field(default_factory=Counts)
     last_failure: float | None = None
+    reporters: int = 0
 
     @property
     def known(self) -> bool:
         """True if there is anything to publish."""
         return bool(self.hour.requests or self.day.requests or self.hour.throttled)
 
-    def fields(self, now: float, reporters: int) -> dict[str, object]:
+    def fields(self, now: float) -> dict[str, object]:
         """The fields of `Quality` that have data."""
         found: dict[str, object] = {"observed_time": format_time(now)}
         hour, day = self.hour, self.day
@@ -44,7 +48,7 @@ class Tally:
                 part=day.requests - day.errors, whole=day.requests
             )
         if hour.requests or hour.throttled:
-            found["throttled_1h"], found["reporters"] = hour.throttled, reporters
+            found["throttled_1h"], found["reporters"] = hour.throttled, self.reporters
         if hour.requests:
             found["requests_1h"], found["errors_1h"] = hour.requests, hour.errors
             found["error_rate_1h"] = rate_percent(part=hour.errors, whole=hour.requests)
@@ -58,10 +62,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The figures of one backend at `now`; `reporters`: who used it in the last hour."""
+    """The figures of one backend at `now`."""
 
     now: float
-    reporters: int
     whole: Tally
     models: Mapping[str, Tally]
 
@@ -69,7 +72,7 @@ class Figures:
         """For `status.quality`; None if nothing was ever reported."""
         if not self.whole.known:
             return None
-        return Quality(**self.whole.fields(self.now, self.reporters))  # type: ignore[arg-type]
+        return Quality(**self.whole.fields(self.now))  # type: ignore[arg-type]
 
     def model_quality(self, first: Collection[str] = ()) -> tuple[ModelQuality, ...]:
         """For `status.modelQuality`: those in `first`, then the models of most requests; at most
@@ -82,7 +85,7 @@ class Figures:
             ModelQuality(
                 name=model,
                 state=SubjectState.ACTIVE,
-                **self.models[model].fields(self.now, self.reporters),  # type: ignore[arg-type]
+                **self.models[model].fields(self.now),  # type: ignore[arg-type]
             )
             for model in ranked[:MAX_MODELS]
         )
@@ -99,8 +102,15 @@ class Figures:
 def figures(ledger: Ledger, uid: str, now: float) -> Figures:
     """What the fleet reported of a backend, of any generation."""
     wholes = ledger.whole(uid, now)
+    users = [_used(reporter, uid) for reporter in ledger.users(uid).values()]
+    by_model = Counter(model for models in users for model in models)
     models = {
-        model: Tally(hour=total([one.hour]), day=total([one.day]), last_failure=one.last_failure)
+        model: Tally(
+            hour=total([one.hour]),
+            day=total([one.day]),
+            last_failure=one.last_failure,
+            reporters=by_model[model],
+        )
         for model, one in wholes.items()
         if model
     }
@@ -109,18 +119,20 @@ def figures(ledger: Ledger, uid: str, now: float) -> Figures:
         hour=total(tally.hour for tally in models.values()),
         day=total(tally.day for tally in models.values()),
         last_failure=max(failures, default=None),
+        reporters=sum(map(bool, users)),
     )
-    users = sum(_used(reporter, uid) for reporter in ledger.users(uid).values())
-    return Figures(now=now, reporters=users, whole=whole, models=models)
+    return Figures(now=now, whole=whole, models=models)
 
 
-def _used(reporter: Reporter, uid: str) -> bool:
-    """True if it made a request within the hour."""
-    return any(
-        part.requests
-        for series in reporter.of(uid).values()
-        for part in series.windows[Family.MINUTE].parts()
-    )
+def _used(reporter: Reporter, uid: str) -> list[str]:
+    """The models of a backend of which it made a request within the hour."""
+    found = []
+    for model, series in reporter.of(uid).items():
+        for part in series.windows[Family.MINUTE].parts():
+            if part.requests:
+                found.append(model)
+                break
+    return found
 
 
 def _rounded(value: float | None) -> int | None:

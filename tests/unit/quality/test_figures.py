@@ -105,6 +105,20 @@ def test_models_are_told_by_requests_and_the_rest_is_counted() -> None:
     assert whole is not None and whole.requests_1h == sum(range(1, 41))
 
 
+def test_each_model_counts_its_own_reporters() -> None:
+    ledger = ledger_of(*cells(30.0, requests=2), *cells(30.0, model="big", requests=1))
+    ledger_of(*cells(40.0, requests=5), reporter="pod-2", ledger=ledger)
+    found = figures(ledger, "uid-a", NOW)
+    assert {m.name: m.reporters for m in found.model_quality()} == {"tiny": 2, "big": 1}
+    assert found.whole.reporters == 2
+
+
+def test_those_that_are_out_come_first_however_few_their_requests() -> None:
+    used = [c for n in range(40) for c in cells(30.0, model=f"m{n:02}", requests=n + 1)]
+    found = figures(ledger_of(*used), "uid-a", NOW)
+    assert [m.name for m in found.model_quality({"m00", "m07"})][:3] == ["m07", "m00", "m39"]
+
+
 def test_figures_leave_with_their_windows() -> None:
     ledger = ledger_of(*cells(30.0, requests=10, errors=5))
     later = quality(ledger, NOW + 3_700.0)
