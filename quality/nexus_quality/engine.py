@@ -80,6 +80,7 @@ class Engine:
         self._backends: dict[str, Docket] = {}
         self._observations: list[Observation] = []
         self._calms: dict[str, tuple[tuple[int, int, Policy], bool]] = {}
+        self._heard: tuple[tuple[object, ...], Hearing] | None = None
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
         """A backend appeared, or its spec or policy changed (S15, S16)."""
@@ -105,6 +106,7 @@ class Engine:
         """A backend was deleted: its history goes with its UID."""
         self._backends.pop(uid, None)
         self._calms.pop(uid, None)
+        self._heard = None
         self._ledger.forget(uid)
 
     @property
@@ -140,6 +142,7 @@ class Engine:
 
     def merge(self, reporter: str, report: Report, now: float) -> Merged:
         """Take a report in; whatever in it cannot be is refused and disturbs nothing else."""
+        self._heard = None
         taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
         for uid in taken.touched:
@@ -201,11 +204,15 @@ class Engine:
 
     def expire(self, now: float) -> None:
         """Let go of what left the windows; to be called now and then."""
-        self._ledger.expire(now)
+        for _ in self.expiring(now):
+            pass
 
     def expiring(self, now: float) -> Iterator[None]:
         """The same in small steps; reports may come in between."""
-        return self._ledger.expiring(now)
+        for step in self._ledger.expiring(now):
+            self._heard = None
+            yield step
+        self._heard = None
 
     def ends(self) -> dict[str, float]:
         """The earliest `until` of each backend that is Excluded or has a model that is."""
@@ -233,9 +240,15 @@ class Engine:
                 )
 
     def _hearing(self, uid: str, now: float) -> Hearing:
-        return Hearing(
-            self._backends[uid], self._ledger, now=now, started=self.started, random=self._random
-        )
+        """What is known of a backend; the same one while moment, record and policy are."""
+        docket = self._backends[uid]
+        key = (uid, now, self._ledger, docket.verdicts, docket.policy)
+        if self._heard is None or self._heard[0] != key:
+            hearing = Hearing(
+                docket, self._ledger, now=now, started=self.started, random=self._random
+            )
+            self._heard = (key, hearing)
+        return self._heard[1]
 
     def _calm(self, uid: str, now: float) -> bool:
         """Whether a backend with a clean record needs no closer look, worked out once a change."""
@@ -254,9 +267,8 @@ class Engine:
         if self._calm(uid, now):
             return False
         evidence = self._hearing(uid, now).evidence
-        whole = evidence.whole()
-        unreached = tuple(share.unreached() for share in whole)
-        subjects = [whole, unreached, *(evidence.model(m) for m in evidence.models)]
+        models = (evidence.model(model) for model in evidence.models)
+        subjects = [evidence.whole(), evidence.unreached(), *models]
         return any(_suspicious(Sums.of(shares)) for shares in subjects)
 
     def _traffic(self, uid: str, now: float, *, used: bool) -> str:

@@ -109,7 +109,7 @@ class Evidence:
     subject in the last hour.
     """
 
-    __slots__ = ("_key", "_ledger", "_reporters", "_uid", "_used", "_view")
+    __slots__ = ("_key", "_known", "_ledger", "_reporters", "_uid", "_used", "_view")
 
     def __init__(self, ledger: Ledger, uid: str, view: View) -> None:
         self._ledger, self._uid, self._view = ledger, uid, view
@@ -122,6 +122,7 @@ class Evidence:
             if view.silent or self._age(reporter) <= ALIVE_SECONDS
         ]
         self._used: frozenset[str] | None = None
+        self._known: dict[str | frozenset[str], tuple[Share, ...]] = {}
 
     @property
     def models(self) -> frozenset[str]:
@@ -132,13 +133,26 @@ class Evidence:
 
     def whole(self, without: frozenset[str] = _NOBODY) -> tuple[Share, ...]:
         """The backend's shares, some models left out."""
-        found = (self._shared(reporter, without) for reporter in self._reporters)
-        return tuple(share for share in found if share is not None)
+        known = self._known.get(without)
+        if known is None:
+            found = [self._shared(reporter, without) for reporter in self._reporters]
+            known = self._known[without] = tuple(share for share in found if share is not None)
+        return known
 
     def model(self, model: str) -> tuple[Share, ...]:
         """One model's shares."""
-        found = (self._part(reporter, model) for reporter in self._reporters)
-        return tuple(share for share in found if share is not None)
+        known = self._known.get(model)
+        if known is None:
+            found = [self._part(reporter, model) for reporter in self._reporters]
+            known = self._known[model] = tuple(share for share in found if share is not None)
+        return known
+
+    def unreached(self, without: frozenset[str] = _NOBODY) -> tuple[Share, ...]:
+        """The backend's shares with connect-class failures as the only ones; () without any."""
+        whole = self.whole(without)
+        if not any(s.connect_errors or s.unreached_rows or s.unreached_open for s in whole):
+            return ()
+        return tuple(share.unreached() for share in whole)
 
     def _age(self, reporter: Reporter) -> float:
         return self._view.now - reporter.heard

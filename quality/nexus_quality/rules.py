@@ -170,8 +170,7 @@ def fire_unreached(
     evidence: Evidence, out: frozenset[str], policy: Policy, now: float
 ) -> Firing | None:
     """The rule that holds for the backend by connect-class failures alone, which no model makes."""
-    shares = tuple(share.unreached() for share in evidence.whole(out))
-    return fire(shares, policy, now, what=CONNECTIONS)
+    return fire(evidence.unreached(out), policy, now, what=CONNECTIONS)
 
 
 def fire_backend(
