@@ -119,6 +119,7 @@ class Application:
                 counters,
                 self._source.quality_of,
                 uptime_seconds=boot_clock() - self._started,
+                budget=self._control.budget_stats(),
             ),
             clock=boot_clock,
             waiting_for=self._source.waiting_for,

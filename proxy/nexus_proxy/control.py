@@ -12,12 +12,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from nexus_api import BudgetState, LLMBackend, QualityPolicy, RoutingPolicy
 from nexus_api.fingerprint import verdict_fingerprint
 from nexus_proxy.clock import boot_clock
 from nexus_proxy.kube.client import ServerClock
-from nexus_proxy.pricing.limits import limits
+from nexus_proxy.pricing.limits import budget_stats, limits
 from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.rules import compile_rules, in_force
@@ -132,6 +133,11 @@ class Control:
         """This proxy's own spend reached a limit: act on it, and let the operator know."""
         self._monitor.hurry(self._clock(), seconds=PACE_SECONDS)
         self.reinstall()
+
+    def budget_stats(self) -> dict[str, Any] | None:
+        """The month's budget as far as this proxy knows, None without a policy."""
+        policy = in_force(self.objects.routing_policies)
+        return budget_stats(policy, self._monitor.spending, self._utc_month())
 
     def _tell(self, policy: RoutingPolicy | None, state: BudgetState) -> None:
         if state is not self.budget and policy is not None:

@@ -20,7 +20,12 @@ QualityOf = Callable[[str], Quality | None]
 
 
 def stats(
-    table: Table, counters: Counters, quality_of: QualityOf, *, uptime_seconds: float
+    table: Table,
+    counters: Counters,
+    quality_of: QualityOf,
+    *,
+    uptime_seconds: float,
+    budget: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The statistics of this proxy; `quality_of` gives the published figures by backend UID."""
     total = sum(counters.requests.values())
@@ -30,6 +35,7 @@ def stats(
         "uptime_seconds": int(uptime_seconds),
         "requests": {"total": total, "success": success, "errors": total - success},
         "backends": [_backend(backend, quality_of(backend.uid)) for backend in backends],
+        **({"budget": budget} if budget is not None else {}),
     }
 
 

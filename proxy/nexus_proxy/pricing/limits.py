@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from nexus_api import BudgetState, BudgetStatus, RoutingPolicy
-from nexus_api.quantities import parse_time, parse_usd
+from nexus_api.quantities import NANO, parse_percent, parse_time, parse_usd
 from nexus_quality.budget import headroom, state_of
 from nexus_quality.spend import Spending, month_slot, slot_at
 
@@ -21,10 +22,13 @@ _ORDER = (BudgetState.NORMAL, BudgetState.SOFT_LIMIT, BudgetState.HARD_LIMIT)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The state in force, and how much this proxy may spend (nano-USD) before it changes."""
+    """The state in force, how much this proxy may spend before it changes, and what is spent in the
+    month as far as it knows; both in nano-USD.
+    """
 
     state: BudgetState = BudgetState.NORMAL
     headroom: float = math.inf
+    spent: int = 0
 
 
 def limits(policy: RoutingPolicy | None, spending: Spending, month: str) -> Limits:
@@ -44,7 +48,29 @@ def limits(policy: RoutingPolicy | None, spending: Spending, month: str) -> Limi
     state, left = state_of(budget, spent), headroom(budget, spent)
     if published is not None and _believed(policy, published):
         state = max(state, published.state, key=_ORDER.index)
-    return Limits(state, math.inf if left is None else left)
+    return Limits(state, math.inf if left is None else left, spent)
+
+
+def budget_stats(
+    policy: RoutingPolicy | None, spending: Spending, month: str
+) -> dict[str, Any] | None:
+    """The budget as it stands in `/v1/stats`, in the seed's names; None without a policy."""
+    if policy is None:
+        return None
+    found, budget = limits(policy, spending, month), policy.spec.budget
+    told: dict[str, Any] = {
+        "billing_month": month,
+        "current_spending_usd": found.spent / NANO,
+        "status": found.state.value,
+        "soft_limit_threshold": parse_percent(budget.soft_limit) / 100,
+        "hard_limit_action": budget.hard_limit_action.value,
+    }
+    if budget.monthly_limit_usd is not None:
+        limit = parse_usd(budget.monthly_limit_usd)
+        told["monthly_limit_usd"] = limit / NANO
+        if limit:
+            told["utilization_percent"] = round(100 * found.spent / limit, 2)
+    return told
 
 
 def _believed(policy: RoutingPolicy, published: BudgetStatus) -> bool:

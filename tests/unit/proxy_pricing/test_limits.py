@@ -10,7 +10,7 @@ import pytest
 
 from nexus_api import BudgetState, RoutingPolicy
 from nexus_api.quantities import parse_time
-from nexus_proxy.pricing.limits import Limits, limits
+from nexus_proxy.pricing.limits import Limits, budget_stats, limits
 from nexus_quality.spend import Spending
 
 USD = 10**9
@@ -41,7 +41,7 @@ def spending() -> Spending:
 def test_without_a_policy_or_a_limit_nothing_is_ever_spent(spending: Spending) -> None:
     spending.charge("team", 10**15, NOON)
     assert limits(None, spending, "2026-01") == Limits(NORMAL, math.inf)
-    assert limits(policy(limit=None), spending, "2026-01") == Limits(NORMAL, math.inf)
+    assert limits(policy(limit=None), spending, "2026-01") == Limits(NORMAL, math.inf, 10**15)
 
 
 def test_without_a_published_sum_the_own_one_counts(spending: Spending) -> None:
@@ -57,9 +57,9 @@ def test_the_own_spend_since_the_published_sum_is_added(spending: Spending) -> N
     spending.acknowledged()
     spending.charge("team", USD, NOON)
     known = policy(spentUSD="6.4")
-    assert limits(known, spending, "2026-01") == Limits(NORMAL, 100_000_000)
+    assert limits(known, spending, "2026-01") == Limits(NORMAL, 100_000_000, 7_400_000_000)
     spending.charge("team", 100_000_000, NOON)
-    assert limits(known, spending, "2026-01") == Limits(SOFT, 2_500_000_000)
+    assert limits(known, spending, "2026-01") == Limits(SOFT, 2_500_000_000, 7_500_000_000)
 
 
 def test_what_was_never_told_is_added_however_old(spending: Spending) -> None:
@@ -87,6 +87,22 @@ def test_another_months_sum_is_not_ours(spending: Spending) -> None:
 
 def test_a_limit_of_nothing_is_reached_at_once(spending: Spending) -> None:
     assert limits(policy(limit="0"), spending, "2026-01").state is HARD
+
+
+def test_the_statistics_tell_the_budget_in_the_seeds_names(spending: Spending) -> None:
+    assert budget_stats(None, spending, "2026-01") is None
+    spending.charge("team", USD, NOON)
+    assert budget_stats(policy(spentUSD="1.5"), spending, "2026-01") == {
+        "billing_month": "2026-01",
+        "current_spending_usd": 2.5,
+        "monthly_limit_usd": 10.0,
+        "utilization_percent": 25.0,
+        "status": "Normal",
+        "soft_limit_threshold": 75.0,
+        "hard_limit_action": "Warn",
+    }
+    unlimited = budget_stats(policy(limit=None), spending, "2026-01")
+    assert unlimited is not None and "monthly_limit_usd" not in unlimited
 
 
 def test_what_is_published_is_not_kept(spending: Spending) -> None:
