@@ -77,7 +77,14 @@ class Server:
         host, port = self._settings.host, self._settings.port
         loop = asyncio.get_running_loop()
         try:
-            listener = await loop.create_server(self._connected, host, port, ssl=tls, backlog=512)
+            listener = await loop.create_server(
+                self._connected,
+                host,
+                port,
+                ssl=tls,
+                ssl_handshake_timeout=self._first_request_seconds if tls else None,
+                backlog=512,
+            )
         except OSError as error:
             await runner.cleanup()
             raise port_taken(host, port, error) from None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from nexus_devtools.controlplane.certificates import write_certificates
 from nexus_operator.server import Server
 from nexus_operator.settings import Settings
 
@@ -27,10 +31,11 @@ async def no_page() -> bytes:
 class Desk:
     """A server for two connections that waits a moment for their first request."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[Path | None, Path | None] = (None, None)) -> None:
         self.turned_away = 0
+        cert, key = certificate
         self.server = Server(
-            settings=Settings(host="127.0.0.1", port=0),
+            settings=Settings(host="127.0.0.1", port=0, tls_cert_file=cert, tls_key_file=key),
             why_not_ready=lambda: None,
             metrics_page=no_page,
             stats_page=no_page,
@@ -54,6 +59,15 @@ class Desk:
                 return await reader.readline()
             except ConnectionError:
                 return b""
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A server's certificate for this machine, and its key."""
+    made = write_certificates(tmp_path, now=datetime.datetime.now(datetime.UTC))
+    chain = tmp_path / "chain.crt"
+    chain.write_text(made.server.certificate.read_text() + made.authority.certificate.read_text())
+    return chain, made.server.key
 
 
 @pytest_asyncio.fixture
@@ -86,6 +100,21 @@ async def test_there_is_room_again_once_one_has_left(desk: Desk) -> None:
 async def test_one_that_never_asks_is_not_waited_for(desk: Desk, ask: bytes) -> None:
     assert await desk.connect(ask) == b""
     assert desk.turned_away == 0
+
+
+async def test_with_tls_one_that_never_shakes_hands_is_not_waited_for(
+    certificate: tuple[Path, Path],
+) -> None:
+    desk = Desk(certificate)
+    await desk.server.start()
+    assert await desk.connect(b"") == b""
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    reader, writer = await asyncio.open_connection("127.0.0.1", desk.server.port, ssl=context)
+    writer.write(GET)
+    assert b"200" in await reader.readline()
+    for one in (*desk.writers, writer):
+        one.close()
+    await desk.server.stop()
 
 
 async def test_one_that_asked_may_stay(desk: Desk) -> None:
