@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench.simulate.arrivals import Traffic
+from bench.simulate.arrivals import Demand, Traffic
 from bench.simulate.backends import Fault
 from bench.simulate.measure import Result
 from bench.simulate.poison import poison
@@ -40,6 +40,15 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(simulate, policy)
     first, again = (simulate(policy, GREY, retries=2) for _ in range(2))
     assert first == again
     assert simulate(policy, GREY, retries=2, seed=2) != first
+
+
+def test_one_bad_model_leaves_the_backends_other_one_alone(simulate) -> None:
+    traffic = Traffic(rps=4.0, demands=(Demand("m"), Demand("other")))
+    fault = Fault(outcome=Outcome.SERVER_ERROR, end=60.0, models=("m",))
+    result: Result = simulate(NEXUS, fault, traffic=traffic, retries=2)
+    outs = [move for move in result.moves if not move.inside]
+    assert {(move.backend, move.model) for move in outs} == {("backend-1", "m")}
+    assert result.lost == 0
 
 
 def test_all_policies_meet_the_same_requests(simulate) -> None:
