@@ -266,9 +266,9 @@ class Engine:
     def _suspect(self, uid: str, now: float) -> bool:
         if self._calm(uid, now):
             return False
-        evidence = self._hearing(uid, now).evidence
-        models = (evidence.model(model) for model in evidence.models)
-        subjects = [evidence.whole(), evidence.unreached(), *models]
+        evidence, out = self._hearing(uid, now).evidence, self._backends[uid].verdicts.out
+        models = (evidence.model(model) for model in evidence.models - out)
+        subjects = [evidence.whole(out), evidence.unreached(out), *models]
         return any(_suspicious(Sums.of(shares)) for shares in subjects)
 
     def _traffic(self, uid: str, now: float, *, used: bool) -> str:

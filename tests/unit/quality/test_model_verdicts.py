@@ -55,8 +55,11 @@ class Bench:
         first: int = 0,
         generation: int | None = None,
         pulses: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> None:
-        """Each of some pods reports the same of the current bucket, tagged with what is known."""
+    ) -> bool:
+        """Each of some pods reports the same of the current bucket, tagged with what is known; True
+        if the answer to the last of them names the backend as a suspect.
+        """
+        suspect = False
         tag = self.engine.verdicts("uid-a").generation if generation is None else generation
         elapsed = self.now - NOW + 36_005.0
         for number in range(first, first + pods):
@@ -84,6 +87,8 @@ class Bench:
             )
             merged = self.engine.merge(f"pod-{number}", report, self.now)
             assert merged.answer.refused == ()
+            suspect = bool(merged.answer.suspects)
+        return suspect
 
     def wanted(self) -> Transition | None:
         return self.engine.wanted("uid-a", self.now)
@@ -248,6 +253,15 @@ class TestWhoIsOut:
             bench.engine.accept(transition, bench.now)
             rows.append(transition.model)
         assert rows == list(names[:32])
+
+
+    def test_it_is_no_longer_what_makes_the_backend_a_suspect(self) -> None:
+        bench = Bench()
+        assert bench.hear({"good": {"requests": 90}, "bad": {"requests": 4, "errors": 4}})
+        bench.hear({"good": {"requests": 90}, "bad": FAILING})
+        assert bench.accept() == ("S1", "bad")
+        tried = {"requests": 9, "errors": 9}  # as the last resort
+        assert not bench.hear({"good": {"requests": 90}, "bad": tried})
 
 
 class TestTheWayBack:
