@@ -247,9 +247,9 @@ class Queue:
         self._pump(self._clock())
 
     def _pump(self, now: float) -> None:
-        self._soon = False
         if self._pumping:
-            return
+            return  # whatever happened meanwhile is looked at as soon as this look is over
+        self._soon = False
         self._pumping = True
         try:
             self._expire(now)

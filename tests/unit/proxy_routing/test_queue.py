@@ -582,6 +582,26 @@ def test_requests_that_need_different_things_do_not_block_each_other(world: Any,
     assert waiting_little.choice is not None and waiting_big.waiting
 
 
+def test_a_place_freed_while_others_are_let_go_is_not_forgotten(world: Any, desk: Any) -> None:
+    """An attempt that fails at once, and a client's next request, in the middle of a release."""
+    world.add("a", max_concurrency=1)
+    made = desk()
+
+    class Hasty(Guest):
+        def proceed(self, choice: Choice, now: float) -> None:
+            super().proceed(choice, now)
+            self.end()
+            self.desk.ask()
+
+    running = made.ask()
+    hasty = Hasty(made, Call(Endpoint.CHAT, "m", body=b"{}")).start()
+    last = made.ask()
+    running.end()
+    made.clock.run(0.001)
+    assert not hasty.waiting and last.choice is not None
+    assert made.queue.depth == 1
+
+
 def test_explain_shows_the_queue(world: Any, desk: Any) -> None:
     world.add("a", max_concurrency=1)
     made = desk()
