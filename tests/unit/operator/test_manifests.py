@@ -78,10 +78,26 @@ def test_names_and_ports_are_the_contracts() -> None:
     assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
 
 
-@pytest.mark.parametrize("folder", ["base", "rbac/operator", "rbac/proxy"])
+def test_what_was_counted_is_kept_in_a_volume_of_the_pod_or_in_a_claim() -> None:
+    spec = load("base", "deployment.yaml")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    (path,) = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "data"]
+    assert f"--data-dir={path}" in container["args"]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "data"]
+    assert "emptyDir" in volume
+    patch = load("components", "pvc", "volume.yaml")
+    (other,) = patch["spec"]["template"]["spec"]["volumes"]
+    assert (patch["kind"], other["name"], other["emptyDir"]) == ("Deployment", "data", None)
+    claim = load("components", "pvc", "claim.yaml")["metadata"]
+    assert other["persistentVolumeClaim"]["claimName"] == claim["name"]
+    assert claim["namespace"] == patch["metadata"]["namespace"] == "nexus-system"
+
+
+@pytest.mark.parametrize("folder", ["base", "rbac/operator", "rbac/proxy", "components/pvc"])
 def test_every_file_of_a_folder_is_in_its_kustomization(folder: str) -> None:
     files = {path.name for path in (MANIFESTS / folder).glob("*.yaml")}
-    listed = load(folder, "kustomization.yaml")["resources"]
+    kustomization = load(folder, "kustomization.yaml")
+    listed = kustomization["resources"] + [p["path"] for p in kustomization.get("patches", [])]
     assert {name for name in listed if name.endswith(".yaml")} == files - {"kustomization.yaml"}
     for name in listed:
         assert (MANIFESTS / folder / name).exists()
