@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from nexus_api.backend import (
     BackendState,
@@ -19,7 +23,8 @@ from nexus_api.backend import (
 from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.published import exclusion_of, with_verdicts
-from nexus_quality.report import OTHER_MODEL, Cell, Pulse, Report
+from nexus_quality.report import OTHER_MODEL, Cell, CellKey, Pulse, Report
+from nexus_quality.verdicts import Verdicts
 
 NOW = 1_700_000_000.0
 LONG_AGO = NOW - 3_600.0
@@ -28,6 +33,7 @@ FACTS = BackendFacts(
 )
 S = SubjectState
 AUDIT = replace(DEFAULT_POLICY, enforce=False)
+SHORT = replace(DEFAULT_POLICY, base_exclusion_seconds=10, max_exclusion_seconds=60)
 FAILING = {"requests": 20, "errors": 20}
 SERVING = {"requests": 20}
 
@@ -46,6 +52,7 @@ class Bench:
         self.facts = replace(FACTS, models=models)
         self.engine = Engine(epoch="one", started=started, random=lambda: 0.0)
         self.engine.upsert(self.facts, policy, self.now)
+        self.counted: dict[tuple[int, CellKey], Mapping[str, int]] = {}
 
     def hear(
         self,
@@ -55,23 +62,18 @@ class Bench:
         first: int = 0,
         generation: int | None = None,
         pulses: Mapping[str, Mapping[str, Any]] | None = None,
+        adding: bool = False,
     ) -> bool:
-        """Each of some pods reports the same of the current bucket, tagged with what is known; True
-        if the answer to the last of them names the backend as a suspect.
+        """Each of some pods reports the same of the current bucket, tagged with what is known, with
+        `adding` on top of what it has reported; True if the answer to the last of them names the
+        backend as a suspect.
         """
         suspect = False
         tag = self.engine.verdicts("uid-a").generation if generation is None else generation
         elapsed = self.now - NOW + 36_005.0
         for number in range(first, first + pods):
             cells = [
-                Cell(
-                    family=family,
-                    bucket=int(elapsed // family),
-                    uid="uid-a",
-                    model=model,
-                    generation=tag,
-                    **counts,
-                )
+                self.cell(number, family, int(elapsed // family), model, tag, adding, counts)
                 for family in (10, 60, 3600)
                 for model, counts in models.items()
             ]
@@ -89,6 +91,22 @@ class Bench:
             assert merged.answer.refused == ()
             suspect = bool(merged.answer.suspects)
         return suspect
+
+    def cell(
+        self,
+        pod: int,
+        family: int,
+        bucket: int,
+        model: str,
+        generation: int,
+        adding: bool,
+        counts: Mapping[str, int],
+    ) -> Cell:
+        key = (pod, CellKey(family, bucket, "uid-a", model, generation))
+        total = Counter(self.counted.get(key, {})) if adding else Counter[str]()
+        total.update(counts)
+        self.counted[key] = total
+        return Cell(**key[1]._asdict(), **total)
 
     def wanted(self) -> Transition | None:
         return self.engine.wanted("uid-a", self.now)
@@ -253,7 +271,6 @@ class TestWhoIsOut:
             bench.engine.accept(transition, bench.now)
             rows.append(transition.model)
         assert rows == list(names[:32])
-
 
     def test_it_is_no_longer_what_makes_the_backend_a_suspect(self) -> None:
         bench = Bench()
@@ -528,3 +545,125 @@ class TestPublishing:
         assert with_verdicts(known, {}) == (
             ModelQuality(name="good", state=S.ACTIVE, requests_1h=3),
         )
+
+
+counts = st.fixed_dictionaries({"requests": st.integers(1, 60), "errors": st.integers(0, 60)}).map(
+    lambda c: {"requests": max(c.values()), "errors": c["errors"]}
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(good=counts, noise=counts)
+def test_whatever_becomes_of_a_model_that_is_out_says_nothing_of_its_backend(
+    good: dict[str, int], noise: dict[str, int]
+) -> None:
+    quiet, loud = Bench().one_bad(), Bench().one_bad()
+    quiet.hear({"good": good})
+    loud.hear({"good": good, "bad": noise})
+    assert quiet.wanted() == loud.wanted()
+    assert quiet.condition() == loud.condition()
+
+
+class Life(RuleBasedStateMachine):
+    """Reports, edits and time in any order, for a backend of three models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench(policy=SHORT)
+
+    def settle(self) -> None:
+        """Let the engine go as far as it wants to, and look at every step."""
+        bench = self.bench
+        for _ in range(12):
+            before = bench.engine.verdicts("uid-a")
+            transition = bench.wanted()
+            if transition is None:
+                return
+            held = bench.engine.verdicts("uid-a")
+            bench.engine.accept(transition, bench.now)
+            self.check(held, transition)
+            assert bench.engine.verdicts("uid-a").generation == before.generation + 1
+        raise AssertionError("it never comes to rest")
+
+    def check(self, before: Verdicts, transition: Transition) -> None:
+        after, row = self.bench.engine.verdicts("uid-a"), transition.row
+        assert transition.verdicts == after
+        assert transition.after.generation == after.generation
+        if transition.model:
+            assert after.backend == before.backend, "a model's flip is its own"
+            assert not before.frozen or row == "S17"
+            assert {m: v for m, v in after.models.items() if m != transition.model} == {
+                m: v for m, v in before.models.items() if m != transition.model
+            }
+        elif after.backend.state is S.ACTIVE:
+            assert not after.out, "its models come back with it"
+            kept = {m: v.count for m, v in before.models.items() if v.count}
+            assert {m: v.count for m, v in after.models.items()} == ({} if row == "S15" else kept)
+        else:
+            assert after.models == before.models, "they stand still"
+
+    @rule(
+        model=st.sampled_from(["good", "bad", "third"]),
+        good=st.booleans(),
+        connect=st.booleans(),
+        number=st.sampled_from([1, 5, 25]),
+    )
+    def outcomes(self, model: str, good: bool, connect: bool, number: int) -> None:
+        """Each of two pods sees the same, as a probe where it is one."""
+        verdicts = self.bench.engine.verdicts("uid-a")
+        subject = verdicts.backend if verdicts.frozen else verdicts.of(model)
+        made = {"requests": number, "errors": number * (not good)}
+        made["connect_errors"] = made["errors"] * connect
+        if subject.state is not S.ACTIVE:
+            made["eligible"] = number
+        if subject.state is S.PROBATION and model not in (verdicts.out if verdicts.frozen else ()):
+            made |= {"probes": number, ("probe_successes" if good else "probe_failures"): number}
+        self.report({model: made})
+
+    def report(self, made: dict[str, dict[str, int]]) -> None:
+        self.bench.hear(made, adding=True)
+        self.settle()
+
+    @rule(seconds=st.sampled_from([10.0, 30.0, 70.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.bench.now += seconds
+        self.bench.engine.expire(self.bench.now)
+        self.settle()
+
+    @rule(policy=st.sampled_from([SHORT, AUDIT, replace(SHORT, threshold_basis_points=10_000)]))
+    def the_policy_is_edited(self, policy: Policy) -> None:
+        self.bench.edit(policy)
+        self.settle()
+
+    @rule(fingerprint=st.sampled_from(["spec", "other"]))
+    def the_spec_changes(self, fingerprint: str) -> None:
+        self.bench.facts = replace(self.bench.facts, fingerprint=fingerprint)
+        self.bench.edit(SHORT)
+        self.settle()
+
+    @rule()
+    def the_operator_restarts(self) -> None:
+        status = TestStarting().status(self.bench)
+        before = self.bench.engine.verdicts("uid-a")
+        fresh = Bench(started=self.bench.now, policy=SHORT)
+        fresh.now, fresh.facts = self.bench.now, self.bench.facts
+        fresh.edit(SHORT)
+        fresh.engine.upsert(fresh.facts, SHORT, fresh.now)
+        fresh.engine.restore("uid-a", status, fresh.now)
+        after = fresh.engine.verdicts("uid-a")
+        assert (after.generation, after.out) == (before.generation, before.out)
+        fresh.counted = self.bench.counted
+        self.bench = fresh
+
+    def teardown(self) -> None:
+        """Once all is well and asked for, all of it is Active."""
+        self.bench.edit(SHORT)
+        for _ in range(12):
+            self.bench.now += 61.0
+            for model in ("good", "bad", "third"):
+                self.outcomes(model, good=True, connect=False, number=5)
+        assert set(self.bench.states().values()) == {"Active"}
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

@@ -252,7 +252,9 @@ class VerdictLife(RuleBasedStateMachine):
         if after.count < before.count:
             assert row in ("S4", "S15")
         if before.state is S.EXCLUDED and after.state is S.ACTIVE:
-            assert row in ("S8", "S15", "S16")
+            assert row in ("S8", "S15", "S16", "S17")
+        if row == "S17":
+            assert (after.count, after.recovered) == (before.count, None)
 
     @rule(seconds=st.sampled_from([0.5, 10.0, 31.0, 100.0, 301.0]), late=st.booleans())
     def time_passes(self, seconds: float, late: bool) -> None:
@@ -284,6 +286,10 @@ class VerdictLife(RuleBasedStateMachine):
     def the_policy_is_edited(self, policy: Any) -> None:
         self.policy, self.edited = policy, True
         self.take()
+
+    @rule()
+    def its_backend_was_out_and_is_back(self) -> None:
+        self.take(model="tiny", thawed=True)
 
     @rule()
     def the_spec_changes(self) -> None:
