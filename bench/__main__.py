@@ -11,7 +11,16 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("decision", "quality", "bytepath", "footprint", "verdict", "scale", "simulate")
+BENCHMARKS = (
+    "decision",
+    "quality",
+    "bytepath",
+    "sidebyside",
+    "footprint",
+    "verdict",
+    "scale",
+    "simulate",
+)
 WITH_OPTIONS = ("simulate", "scale")
 
 

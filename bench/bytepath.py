@@ -75,14 +75,16 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def process(command: Sequence[str], core: int, port: int, log: Path) -> Iterator[int]:
+def process(
+    command: Sequence[str], core: int, port: int, log: Path, *, seconds: float = 15.0
+) -> Iterator[int]:
     """A process on one core that listens on `port`; yields its pid. Raises RuntimeError."""
     environ = {key: value for key, value in os.environ.items() if key not in _CLUSTER_KEYS}
     pinned = ["taskset", "-c", str(core), *command]
     with log.open("wb") as output:
         child = subprocess.Popen(pinned, stdout=output, stderr=output, env=environ)
     try:
-        end = time.monotonic() + 15
+        end = time.monotonic() + seconds
         while not _listens(port):
             if child.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-2000:]}")
@@ -164,7 +166,7 @@ def bare_command(folder: Path, port: int, backends: Sequence[int]) -> list[str]:
 MANIFEST = """apiVersion: nexus.dev/v1alpha1
 kind: LLMBackend
 metadata:
-  name: backend-{port}
+  name: backend-{number}
   namespace: bench
 spec:
   url: http://127.0.0.1:{port}
@@ -175,11 +177,16 @@ spec:
 """
 
 
-def proxy_command(folder: Path, port: int, backends: Sequence[int]) -> list[str]:
-    """The whole proxy, standalone."""
+def proxy_command(
+    folder: Path, port: int, backends: Sequence[int], *, copies: int = 1
+) -> list[str]:
+    """The whole proxy, standalone; `copies` LLMBackends for each backend there is."""
     manifests = folder / "manifests"
     manifests.mkdir()
-    text = "".join(MANIFEST.format(port=backend) for backend in backends)
+    text = "".join(
+        MANIFEST.format(number=number, port=backend)
+        for number, backend in enumerate([*backends] * copies)
+    )
     (manifests / "backends.yaml").write_text(text)
     (admin,) = free_ports(1)
     listen = [f"--listen=127.0.0.1:{port}", f"--admin-listen=127.0.0.1:{admin}"]

@@ -2,7 +2,7 @@
 
 `closed_loop` keeps connections busy (with wrk where it is installed, else with this module as a
 process of its own); `python -m bench.bytepath_load streams PORT COUNT SECONDS` holds event streams
-open. Both print one line of JSON.
+open, `paced PORT RATE SECONDS` asks at a steady rate. All print one line of JSON.
 """
 
 from __future__ import annotations
@@ -160,6 +160,63 @@ async def _requests(port: int, size: int, seconds: float) -> dict[str, float]:
     }
 
 
+class _Asked(asyncio.Protocol):
+    """One connection that asks when it is told to, and is put back when it is answered."""
+
+    def __init__(self, content: bytes, answers: list[float], idle: list[_Asked]) -> None:
+        self._request = request(content)
+        self._answers = answers
+        self._idle = idle
+        self._asked = 0.0
+        self._got = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def ask(self) -> None:
+        self._got = b""
+        self._asked = time.perf_counter()
+        self.transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+        head, _, content = self._got.partition(b"\r\n\r\n")
+        length = head.lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]
+        if len(content) >= int(length):
+            self._answers.append(time.perf_counter() - self._asked)
+            self._idle.append(self)
+
+
+async def _paced(port: int, rate: int, seconds: float) -> dict[str, float]:
+    """`rate` requests a second, whether or not those before are answered; the first 10 % do not
+    count.
+    """
+    loop = asyncio.get_running_loop()
+    answers: list[float] = []
+    idle: list[_Asked] = []
+    content = body()
+    for _ in range(CONNECTIONS):
+        made = await loop.create_connection(
+            lambda: _Asked(content, answers, idle), "127.0.0.1", port
+        )
+        idle.append(made[1])
+    due = loop.time()
+    total = int(rate * seconds)
+    for _ in range(total):
+        due += 1.0 / rate
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        if idle:  # else all wait for answers: this one is not asked, and counts as an error
+            idle.pop(0).ask()
+    await asyncio.sleep(0.2)
+    counted = answers[total // 10 :]
+    return {
+        "requests": len(answers),
+        "errors": total - len(answers),
+        "p50_ms": percentile(counted, 0.5) * 1000,
+        "p99_ms": percentile(counted, 0.99) * 1000,
+    }
+
+
 class _Reader(asyncio.Protocol):
     """One stream: counts its events."""
 
@@ -185,7 +242,7 @@ async def _streams(port: int, count: int, seconds: float) -> dict[str, float]:
     for _ in range(count):
         _, reader = await loop.create_connection(_Reader, "127.0.0.1", port)
         readers.append(reader)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 45
     while not all(reader.events for reader in readers):
         if time.monotonic() > end:
             raise RuntimeError("not every stream began")
@@ -199,7 +256,7 @@ async def _streams(port: int, count: int, seconds: float) -> dict[str, float]:
 def main() -> None:
     """Be the process that `run` starts."""
     kind, port, count, seconds = sys.argv[1:]
-    load = {"requests": _requests, "streams": _streams}[kind]
+    load = {"requests": _requests, "streams": _streams, "paced": _paced}[kind]
     print(json.dumps(uvloop.run(load(int(port), int(count), float(seconds)))))
 
 
