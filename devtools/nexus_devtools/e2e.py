@@ -7,7 +7,7 @@ is NOT the product: it drives it through kubectl, HTTP and the OpenAI client onl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -165,22 +165,23 @@ def open_world(
     *,
     settings: Mapping[str, str] | None = None,
     way: Callable[[Path], None] = lambda kubeconfig: None,
+    operator: Sequence[str] = (),
 ) -> World:
     """Operator, two proxies and three simulated backends in a namespace of their own.
 
     Nothing is applied yet; `stack` ends the processes and deletes the namespace. `settings` and
-    `way` are the product's.
+    `way` are the product's; `operator` are flags of its own.
     """
     plane.create_namespace(namespace)
     stack.callback(plane.delete_namespace, namespace)
     product = Product(plane, namespace, folder, stack, settings or {}, way)
     product.install(*APPS)
     backends = {name: stack.enter_context(_simulated(name, folder)) for name in BACKENDS}
-    operator = product.operator()
+    running = product.operator(*operator)
     return World(
         product=product,
-        operator=operator,
-        proxies={app: product.proxy(app, operator_url=operator.url) for app in APPS},
+        operator=running,
+        proxies={app: product.proxy(app, operator_url=running.url) for app in APPS},
         backends=backends,
         api=api_of(product),
     )

@@ -29,6 +29,7 @@ RECOMPUTE_SECONDS: Final = "nexus_operator_recompute_seconds"
 WATCH_AGE: Final = "nexus_operator_watch_age_seconds"
 LOOP_LAG: Final = "nexus_operator_event_loop_lag_seconds"
 STORE_OK: Final = "nexus_operator_store_ok"
+STORE_BATCHES: Final = "nexus_operator_store_batches_total"
 STORE_BYTES: Final = "nexus_operator_store_bytes"
 PROBER_SUSPECT: Final = "nexus_operator_prober_suspect_backends"
 PROBES: Final = "nexus_operator_probes_total"
@@ -59,6 +60,7 @@ HELP: Final = {
     WATCH_AGE: "Time since a watch event or a complete list, by kind of object.",
     LOOP_LAG: "How much later than it should a timer of the event loop fired.",
     STORE_OK: "1 while what is counted is kept on the disk; 0 too without --data-dir.",
+    STORE_BATCHES: "Batches written to the store, by result.",
     STORE_BYTES: "Size of the store of counters on disk; 0 while they are in memory alone.",
     PROBES: "Health probes, by result.",
     PROBER_SUSPECT: "Backends whose failing probes are not believed: too many failed together.",

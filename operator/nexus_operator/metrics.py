@@ -139,6 +139,7 @@ class Metrics:
         self.oldest_pending = self._gauge(names.OLDEST_PENDING_WRITE)
         self.watch_age = self._gauge(names.WATCH_AGE, "kind")
         self.store_ok = self._gauge(names.STORE_OK)
+        self.store_batches = self._counter(names.STORE_BATCHES, "result")
         self.store_bytes = self._gauge(names.STORE_BYTES)
         self.report_seconds = self._histogram(names.REPORT_SECONDS, Histogram.DEFAULT_BUCKETS)
         self.write_seconds = self._histogram(names.STATUS_WRITE_SECONDS, names.WRITE_BUCKETS)

@@ -153,6 +153,7 @@ class Keeper:
             await self._in_thread(partial(store.write, batch))
         except StoreProblem as problem:
             journal.put_back()
+            self._metrics.store_batches.labels("failed").inc()
             self._degrade(problem)
             await self._in_thread(store.close)
             self._store = None
@@ -160,6 +161,7 @@ class Keeper:
                 await self._replace(self._path, problem)
         else:
             journal.saved()
+            self._metrics.store_batches.labels("written").inc()
             await self._tidy(store)
 
     async def _tidy(self, store: Store) -> None:
