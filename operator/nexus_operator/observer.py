@@ -87,7 +87,7 @@ class Observer:
         shelf.put(thing)  # type: ignore[arg-type]
         if isinstance(thing, LLMBackend):
             assert known is None or isinstance(known, LLMBackend)
-            self._see_backend(thing, known)
+            self._see_backend(thing, known, stored)
         elif known is None or known.spec != thing.spec:
             self._policy_changed(thing.metadata.namespace)
         else:
@@ -116,13 +116,15 @@ class Observer:
             self._upsert(backend)
             self._touch(uid)
 
-    def _see_backend(self, backend: LLMBackend, known: LLMBackend | None) -> None:
+    def _see_backend(
+        self, backend: LLMBackend, known: LLMBackend | None, stored: Mapping[str, Any]
+    ) -> None:
         uid = backend.metadata.uid
         self._prober.see(backend)
         if known is None and backend.status.state is not None:
             self._restore(backend)
         self._upsert(backend)
-        self._planner.observed(backend)
+        self._planner.observed(backend, stored)
         self._touch(uid)
         if known is None or known.metadata.labels != backend.metadata.labels:
             self._policies.mark(backend.metadata.namespace)

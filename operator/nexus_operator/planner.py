@@ -34,8 +34,9 @@ from nexus_operator.mending import Mending, mending, published
 from nexus_operator.metrics import Metrics
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.prober import Findings, Prober
-from nexus_operator.problems import Fatal, outranked
+from nexus_operator.problems import Fatal, outranked, rivalled
 from nexus_operator.registry import Registry, full_name
+from nexus_operator.rivals import Rivals
 from nexus_operator.status import Knowledge, build_status, keep_what_was_published
 from nexus_operator.writer import Key, Plan
 from nexus_quality.assessment import Assessment, WithinPolicy, why_out, within_policy
@@ -118,6 +119,8 @@ class Planner:
         self._written: dict[str, float] = {}
         self._inherited: dict[str, bool] = {}
         self._settled: dict[str, tuple[object, ...] | None] = {}
+        self._rivals = Rivals(clock=clock, started=lambda: engine.started)
+        self._stepped_down = False
         self._plans: Mapping[str, Callable[[str], Plan | None]] = {
             BACKEND_PLURAL: self._backend_plan,
             QUALITY_POLICY_PLURAL: policies.quality,
@@ -125,8 +128,8 @@ class Planner:
         }
 
     def plan(self, key: Key) -> Plan | None:
-        """The write that is due for an object."""
-        return self._plans[key.plural](key.uid)
+        """The write that is due for an object; none once another operator was given way to."""
+        return None if self._stepped_down else self._plans[key.plural](key.uid)
 
     def reread(self, key: Key, stored: Mapping[str, Any] | None) -> None:
         """Takes in an object read again after a conflict."""
@@ -135,21 +138,26 @@ class Planner:
         elif key.plural == BACKEND_PLURAL:
             backend = decode_backend(stored)
             self._registry.backends.put(backend)
-            self.observed(backend)
+            self.observed(backend, stored)
         elif key.plural == QUALITY_POLICY_PLURAL:
             self._registry.quality.put(decode_quality_policy(stored))
         else:
             self._registry.routing.put(decode_routing_policy(stored))
 
-    def observed(self, backend: LLMBackend) -> None:
-        """Compares the generation that the API server has with those this process knows of."""
+    def observed(self, backend: LLMBackend, stored: Mapping[str, Any]) -> None:
+        """Compares what the API server has with what this process knows of, and steps down for
+        another operator: one that moved the verdict, or hears no fewer proxies.
+        """
         uid, theirs = backend.metadata.uid, backend.status.verdict_generation or 0
         sent = self._sent.get(uid)
         if sent is not None and theirs == sent.after.generation:
             self._accept(uid, sent)
         ours = self._engine.verdicts(uid).generation
+        rival = self._rivals.wrote(backend, stored)
         if theirs > ours:
-            self._fail(outranked(name=full_name(backend.metadata), theirs=theirs, ours=ours))
+            self._step_down(outranked(name=full_name(backend.metadata), theirs=theirs, ours=ours))
+        elif rival and self._hears_no_more(backend):
+            self._step_down(rivalled(name=full_name(backend.metadata)))
 
     def forget(self, uid: str) -> None:
         """A backend is gone."""
@@ -158,6 +166,7 @@ class Planner:
         self._inherited.pop(uid, None)
         self._settled.pop(uid, None)
         self._history.forget(uid)
+        self._rivals.forget(uid)
 
     def urgent(self, uid: str) -> bool:
         """Whether a state or condition of a backend changed since it was last written."""
@@ -182,6 +191,7 @@ class Planner:
             self._sent[uid] = draft.transition
         backend = self._registry.backends.get(uid)
         assert backend is not None
+        self._rivals.sending(uid, draft.status)
         return Plan(
             metadata=backend.metadata,
             status=draft.status,
@@ -195,7 +205,7 @@ class Planner:
         transition = self._engine.wanted(uid, now)
         assessment = self._engine.assess(uid, now)
         known = self._knowledge(backend, transition, assessment, now)
-        starting = self._starting(backend, assessment, now)
+        starting = self._unheard(backend, assessment, now)
         sign = None if transition is not None else (*_sign(known), starting)
         settled = sign is not None and self._settled.get(uid) == sign
         found = self._engine.figures(uid, now) if figures else None
@@ -312,6 +322,12 @@ class Planner:
             return False
         return assessment.reporters < max(1, published.reporters or 0)
 
+    def _unheard(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
+        """Whether what was published says more than this process can know so soon."""
+        young = now - self._engine.started < STARTING_SECONDS
+        none = young and backend.status.state is not None and not assessment.reporters
+        return none or self._starting(backend, assessment, now)
+
     def _backend_written(
         self, uid: str, before: LLMBackend, draft: Draft, stored: Mapping[str, Any]
     ) -> list[Note]:
@@ -320,6 +336,7 @@ class Planner:
         # otherwise look like a difference for ever, and be written for ever.
         if uid in self._registry.backends.uids():
             written = decode_backend(stored)
+            self._rivals.stored(uid, written.status)
             self._registry.backends.put(replace_struct(written, status=draft.status))
         notes = overlay_notes(before.status, draft.status)
         if draft.transition is not None:
@@ -330,6 +347,16 @@ class Planner:
         if before.status.state is not draft.status.state:
             self._policies.mark(before.metadata.namespace)
         return notes
+
+    def _hears_no_more(self, backend: LLMBackend) -> bool:
+        """Whether a status speaks of at least as many reporters as this process hears."""
+        published = backend.status.quality
+        theirs = (published.reporters or 0) if published else 0
+        return theirs >= self._engine.assess(backend.metadata.uid, self._clock()).reporters
+
+    def _step_down(self, problem: Fatal) -> None:
+        self._stepped_down = True
+        self._fail(problem)
 
     def _accept(self, uid: str, transition: Transition) -> None:
         """Makes a transition hold, once, whoever brings the news that it was written."""

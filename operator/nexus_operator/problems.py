@@ -67,6 +67,14 @@ def no_cluster(detail: str) -> Fatal:
     return Fatal(f"no way to an API server: {detail}; set KUBECONFIG or run in a cluster")
 
 
+def rivalled(*, name: str) -> Fatal:
+    """Another operator writes the statuses that this one writes."""
+    return Fatal(
+        f"another writer changes the status of {name}: stepping down; "
+        "see that one nexus-operator serves each namespace"
+    )
+
+
 def outranked(*, name: str, theirs: int, ours: int) -> Fatal:
     """A higher generation that this process did not write."""
     return Fatal(

@@ -227,6 +227,23 @@ async def test_a_restarted_operator_keeps_the_verdict(cluster: Any) -> None:
             assert after[name] == before[name], name
 
 
+async def test_a_restart_where_nothing_is_used_writes_nothing(cluster: Any) -> None:
+    silent = {"type": "WithinPolicy", "status": "Unknown", "reason": "NoTraffic"}
+    async with running(cluster) as first:
+        await first.backend("a")
+        status = await first.status("a", lambda status: status["state"])
+    for condition in status["conditions"]:
+        if condition["type"] == "WithinPolicy":
+            condition |= silent | {"message": "No request in the last hour"}
+    async with httpx.AsyncClient(base_url=cluster[1]) as api:
+        change = {"status": status}
+        (await api.patch(f"{ROOT}/llmbackends/a/status", json=change)).raise_for_status()
+        before = (await api.get(f"{ROOT}/llmbackends/a")).json()
+    async with running(cluster) as second:
+        await eventually(lambda: second.context.writer.idle)
+        assert await second.get("llmbackends", "a") == before
+
+
 async def test_a_spec_that_changed_while_no_operator_looked_is_a_new_backend(cluster: Any) -> None:
     async with running(cluster) as first:
         await first.create("qualitypolicies", "QualityPolicy", "p", minReporters=1)

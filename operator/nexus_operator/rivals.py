@@ -1,0 +1,69 @@
+"""Another operator that serves the same backends: known by the statuses that it writes.
+
+Two operators with leases of their own would overwrite each other for ever, each right by what its
+proxies told it. Promises to notice a status that this process neither found, sent nor wrote, and
+that an operator wrote; what a person or another tool puts there is no rival, and is overwritten.
+Which of the two gives way is the planner's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from nexus_api import LLMBackend, LLMBackendStatus
+from nexus_api.pace import paced
+from nexus_operator.kube import FIELD_MANAGER
+from nexus_operator.material import without_foreign_conditions
+
+# The last write of the process that this one replaces may still be under way.
+SETTLED_SECONDS = paced(20.0)
+MOST_SENT = 4
+
+
+class Rivals:
+    """By UID, the statuses that surprise nobody. `started`: when this process began to judge."""
+
+    def __init__(self, *, clock: Callable[[], float], started: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started = started
+        self._expected: dict[str, list[LLMBackendStatus]] = {}
+
+    def sending(self, uid: str, status: LLMBackendStatus) -> None:
+        """This status may be stored from now on, also if the answer to the write is lost."""
+        self._expected[uid] = [*self._expected.get(uid, []), status][-MOST_SENT:]
+
+    def stored(self, uid: str, status: LLMBackendStatus) -> None:
+        """This is what a write of ours made of it."""
+        self._expected[uid] = [status]
+
+    def forget(self, uid: str) -> None:
+        """A backend is gone."""
+        self._expected.pop(uid, None)
+
+    def wrote(self, backend: LLMBackend, stored: Mapping[str, Any]) -> bool:
+        """Whether another operator wrote the status of this backend; each write is told once."""
+        uid, status = backend.metadata.uid, backend.status
+        expected = self._expected.get(uid)
+        if expected is not None and any(_same(status, one) for one in expected):
+            return False
+        self._expected[uid] = [status]
+        settled = self._clock() - self._started() >= SETTLED_SECONDS
+        return expected is not None and settled and writers(stored) == {FIELD_MANAGER}
+
+
+def writers(stored: Mapping[str, Any]) -> set[str]:
+    """The field managers of an object's status."""
+    entries = (stored.get("metadata") or {}).get("managedFields") or ()
+    return {str(e.get("manager")) for e in entries if e.get("subresource") == "status"}
+
+
+def _same(seen: LLMBackendStatus, ours: LLMBackendStatus) -> bool:
+    return _ordered(without_foreign_conditions(seen, ours)) == _ordered(ours)
+
+
+def _ordered(status: LLMBackendStatus) -> LLMBackendStatus:
+    conditions = tuple(sorted(status.conditions, key=lambda condition: condition.type))
+    return replace(status, conditions=conditions)
