@@ -68,6 +68,11 @@ class Figures:
     whole: Tally
     models: Mapping[str, Tally]
 
+    @property
+    def reporters(self) -> int:
+        """Who used the backend in the last hour."""
+        return self.whole.reporters
+
     def quality(self) -> Quality | None:
         """For `status.quality`; None if nothing was ever reported."""
         if not self.whole.known:
