@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -76,6 +77,67 @@ async def test_a_backend_that_does_not_list_its_models_is_alive_and_keeps_them(
     server = Server(_health=httpx.Response(200), _v1_models=page)
     answer = await ring(server, backend().spec)
     assert (answer.ok, answer.models) == (True, None)
+
+
+GZIP = {"content-encoding": "gzip"}
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        (httpx.Response(500), "GET /v1/models answers 500"),
+        (httpx.Response(200, text="<html>"), "no list of models: "),
+        (httpx.Response(200, text="[" * 100_000), "no list of models: "),
+        (
+            httpx.Response(200, content=b"x" * (4 * 1024 * 1024 + 1)),
+            "GET /v1/models: the answer is longer than 4194304 bytes",
+        ),
+        # Unpacked it could be anything, and it was not asked for.
+        (httpx.Response(200, content=gzip.compress(b"{}"), headers=GZIP), "no list of models: "),
+        (httpx.ReadTimeout("slow"), "GET /v1/models: slow"),
+        (TimeoutError(), "GET /v1/models: no answer within 5 s"),
+    ],
+)
+async def test_a_list_that_is_slow_or_huge_or_garbage_is_no_sign_of_death(
+    backend: Build, page: httpx.Response | Exception, why: str
+) -> None:
+    server = Server(_health=httpx.Response(200), _v1_models=page)
+    answer = await ring(server, backend().spec)
+    assert (answer.ok, answer.reason, answer.models) == (True, "ProbeSucceeded", None)
+    assert answer.message.startswith("GET /health answers 200; its models are unknown (" + why)
+    assert answer.message.endswith("): write spec.models")
+
+
+TYPES = {
+    "vllm": ["/health", "/v1/models"],
+    "ollama": ["/api/version", "/v1/models"],
+    "llamacpp": ["/health", "/v1/models"],
+    "lmstudio": ["/v1/models"],
+    "exo": ["/v1/models"],
+    "openai": ["/v1/models"],
+    "anthropic": ["/v1/models"],
+    "google": ["/v1beta/openai/models"],
+    "generic": ["/v1/models"],
+}
+
+
+@pytest.mark.parametrize(("kind", "paths"), TYPES.items())
+async def test_each_type_is_asked_for_what_costs_nothing(
+    backend: Build, kind: str, paths: list[str]
+) -> None:
+    asked: list[httpx.Request] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json=MODELS)
+
+    doorbell = Doorbell(transport=httpx.MockTransport(serve))
+    answer = await doorbell.ring(backend(type=kind).spec)
+    await doorbell.close()
+    assert answer.ok and answer.models
+    assert [request.url.path for request in asked] == paths
+    assert {request.method for request in asked} == {"GET"}
+    assert all(not request.content for request in asked)
 
 
 @pytest.mark.parametrize("status", [401, 403])
