@@ -51,7 +51,7 @@ HELP: Final = {
     IDENTITY_LOOKUPS: "Looks at who reports, by review and result; outage: an older answer.",
     CONNECTIONS_REFUSED: "Connections closed because there were too many.",
     REPORTERS: "Reporters heard from in the last 90 s.",
-    TRANSITIONS: "Transitions of the verdict whose status write was accepted.",
+    TRANSITIONS: "Transitions of the verdict whose write was accepted, by row, new state and rule.",
     STATUS_WRITES: "Status writes, by kind of object and result.",
     STATUS_WRITE_SECONDS: "Time from the wish to write a status to its acceptance.",
     STATUS_WRITES_PENDING: "Objects whose status is to be looked at, being sent or to be retried.",

@@ -125,7 +125,7 @@ class Metrics:
         self.report_refusals = self._counter(names.REPORT_REFUSALS, "reason")
         self.lookups = self._counter(names.IDENTITY_LOOKUPS, "review", "result")
         self.connections_refused = self._counter(names.CONNECTIONS_REFUSED)
-        self.transitions = self._counter(names.TRANSITIONS, "row", "state")
+        self.transitions = self._counter(names.TRANSITIONS, "row", "state", "rule")
         self.status_writes = self._counter(names.STATUS_WRITES, "kind", "result")
         self.probes = self._counter(names.PROBES, "result")
         self.events = self._counter(names.EVENTS, "result")

@@ -341,9 +341,10 @@ class Planner:
         notes = overlay_notes(before.status, draft.status)
         if draft.transition is not None:
             self._accept(uid, draft.transition)
-            notes = transition_notes(draft.transition, draft.status) + notes
         for note in notes:
             log.info("%s: %s: %s", full_name(before.metadata), note.reason, note.message)
+        if draft.transition is not None:
+            notes = self._told(before, draft.transition, draft.status) + notes
         if before.status.state is not draft.status.state:
             self._policies.mark(before.metadata.namespace)
         return notes
@@ -358,9 +359,19 @@ class Planner:
         self._stepped_down = True
         self._fail(problem)
 
+    def _told(
+        self, backend: LLMBackend, transition: Transition, status: LLMBackendStatus
+    ) -> list[Note]:
+        """The Event of a transition, and its one line in the log."""
+        notes, name = transition_notes(transition, status), full_name(backend.metadata)
+        message = notes[0].message if notes else transition.message
+        log.info("%s: %s: %s", name, transition.event, message, extra=transition.fields(name))
+        return notes
+
     def _accept(self, uid: str, transition: Transition) -> None:
         """Makes a transition hold, once, whoever brings the news that it was written."""
         if self._sent.pop(uid, None) is None:
             return
         self._engine.accept(transition, self._clock())
-        self._metrics.transitions.labels(transition.row, str(transition.after.state)).inc()
+        state = str(transition.after.state)
+        self._metrics.transitions.labels(transition.row, state, transition.rule).inc()

@@ -232,7 +232,8 @@ class StandaloneSource:
         while (transition := self.engine.wanted(uid, self._now())) is not None:
             before, after = transition.before.state, transition.after.state
             subject = f"{self._id(uid)}{' ' * bool(transition.model)}{transition.model}"
-            _log.warning("%s: %s to %s: %s", subject, before, after, transition.message)
+            text = f"{before} to {after}: {transition.message}"
+            _log.warning("%s: %s", subject, text, extra=transition.fields(self._id(uid)))
             self.engine.accept(transition, self._now())
             moved = True
         return moved

@@ -54,6 +54,24 @@ class Transition:
     model: str = BACKEND
     verdicts: Verdicts
 
+    @property
+    def rule(self) -> str:
+        """The rule that keeps its subject out, "" if none does."""
+        firing = None if self.after.state is SubjectState.ACTIVE else self.after.firing
+        return firing.rule.value if firing else ""
+
+    def fields(self, backend: str) -> dict[str, str | int]:
+        """What its line in a log carries beside the text; `backend`: `namespace/name`."""
+        return {
+            "backend": backend,
+            "model": self.model,
+            "row": self.row,
+            "before": self.before.state.value,
+            "after": self.after.state.value,
+            "generation": self.after.generation,
+            "rule": self.rule,
+        }
+
 
 @dataclass(slots=True)
 class Docket:

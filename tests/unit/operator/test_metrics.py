@@ -58,7 +58,7 @@ async def test_the_page_is_what_the_parser_of_prometheus_reads() -> None:
     metrics = Metrics(lambda: READINGS)
     metrics.ttft.observe("shop/a", 80, 3)
     metrics.reports.labels("full").inc()
-    metrics.transitions.labels("S1", "Excluded").inc()
+    metrics.transitions.labels("S1", "Excluded", "ErrorRate").inc()
     metrics.status_writes.labels("LLMBackend", "written").inc()
     metrics.loop_lag.observe(0.002)
     families = {f.name: f for f in text_string_to_metric_families((await metrics.page()).decode())}
