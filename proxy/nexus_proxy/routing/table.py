@@ -42,7 +42,8 @@ class Table:
 
 def _can_serve(candidate: Candidate) -> bool:
     traits = candidate.traits
-    return not (traits.suspended or traits.obstacle or traits.unhealthy)
+    out = traits.suspended or traits.obstacle or traits.unhealthy or candidate.subject.rejected()
+    return not out
 
 
 def _model(name: str, serving: list[Candidate]) -> dict[str, object]:

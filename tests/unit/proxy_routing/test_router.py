@@ -297,10 +297,11 @@ def test_the_budget_acts_as_configured_in_its_own_month(
     assert (rules.soft_limit, rules.block) == expected
 
 
-def test_models_lists_what_can_serve_with_owners_and_capabilities(world: Any) -> None:
+def test_models_lists_what_can_serve_with_owners_and_capabilities(world: Any, subject: Any) -> None:
     world.add("a", "m", "n", traits=Traits(capabilities=TOOLS, context_length=4096, created=7))
     world.add("b", "m", traits=Traits(created=5))
     world.add("c", "off", traits=Traits(suspended=True))
+    world.add("d", "m", "locked", subject=subject(refused=("key refused", "put a valid one")))
     router = world.install(rules_of(aliases=[{"name": "best", "model": "m"}]))
     listed = msgspec.json.decode(router.models())
     assert listed["object"] == "list"

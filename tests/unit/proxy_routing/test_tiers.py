@@ -126,6 +126,19 @@ def test_the_last_resort_loosens_only_the_verdict_and_health(
     assert isinstance(world.install(rules).choose(call(), 1.0), Rejection)
 
 
+@pytest.mark.parametrize("standing", [Standing.ADMITTED, Standing.PROBING, Standing.OUT])
+def test_a_backend_that_refuses_its_key_is_none_for_the_last_resort_either(
+    world: Any, call: Any, subject: Any, standing: Standing
+) -> None:
+    said = ("key refused", "put a valid one there")
+    world.add("refusing", subject=subject(standing=standing, refused=said))
+    refused = world.install().choose(call(), 1.0)
+    assert isinstance(refused, Rejection)
+    told = {(r.reconciler, r.reason, r.suggested_action) for r in refused.reasons}
+    if standing is not Standing.OUT:  # else the verdict is named, which comes first
+        assert told == {("SchedulerReconciler", *said)}
+
+
 def test_a_spent_budget_that_blocks_all_leaves_no_last_resort(
     world: Any, call: Any, subject: Any
 ) -> None:
