@@ -65,5 +65,9 @@ def _same(seen: LLMBackendStatus, ours: LLMBackendStatus) -> bool:
 
 
 def _ordered(status: LLMBackendStatus) -> LLMBackendStatus:
-    conditions = tuple(sorted(status.conditions, key=lambda condition: condition.type))
-    return replace(status, conditions=conditions)
+    """The status with its maps in one order: the API server may keep that of before."""
+    return replace(
+        status,
+        conditions=tuple(sorted(status.conditions, key=lambda condition: condition.type)),
+        models=tuple(sorted(status.models, key=lambda model: model.name)),
+    )

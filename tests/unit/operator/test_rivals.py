@@ -7,7 +7,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from nexus_api import BackendState, Condition, ConditionStatus, LLMBackend, LLMBackendStatus
+from nexus_api import (
+    BackendState,
+    Condition,
+    ConditionStatus,
+    DiscoveredModel,
+    LLMBackend,
+    LLMBackendStatus,
+)
 from nexus_operator.rivals import MOST_SENT, SETTLED_SECONDS, Rivals
 
 Backends = Callable[..., LLMBackend]
@@ -75,6 +82,13 @@ def test_a_person_or_another_tool_is_no_rival(backend: Backends) -> None:
         last_transition_time="2026-01-01T00:00:00Z",
     )
     assert not judged(backend, watch, replace(ACTIVE, conditions=(theirs,)))
+
+
+def test_the_order_of_a_map_is_no_news(backend: Backends) -> None:
+    watch = rivals()
+    models = tuple(DiscoveredModel(name=name) for name in "ab")
+    judged(backend, watch, replace(ACTIVE, models=models))
+    assert not judged(backend, watch, replace(ACTIVE, models=models[::-1]))
 
 
 def test_the_last_write_of_the_process_before_is_waited_for(backend: Backends) -> None:
