@@ -106,7 +106,7 @@ class FleetEngine(Engine):
     def begin(self, now: float) -> None:
         """Starts to judge now: nothing was heard yet, however long the process stood by."""
         self.started = now
-        self._ledger = Ledger(now)
+        self.remember(Ledger(now))
 
     def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
         """The rule that would exclude the backend or a model of it now, were `policy` in force."""

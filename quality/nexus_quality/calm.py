@@ -37,21 +37,42 @@ def users(ledger: Ledger, uid: str, now: float) -> int:
     )
 
 
-def calm(ledger: Ledger, uid: str, policy: Policy, *, generation: int, now: float) -> bool:
-    """Whether nothing can be wrong, by outcomes tagged at or after `generation`."""
-    threshold = policy.threshold_basis_points
+def calm(
+    ledger: Ledger,
+    uid: str,
+    policy: Policy,
+    *,
+    generation: int,
+    now: float,
+    known: dict[str, bool] | None = None,
+) -> bool:
+    """Whether nothing can be wrong, by outcomes tagged at or after `generation`.
+
+    `known`: what was found of each reporter by an earlier look under the same generation and policy
+    in the same ten seconds, less those that spoke of the backend since.
+    """
+    found = {} if known is None else known
+    for name, reporter in ledger.users(uid).items():
+        if name not in found:
+            found[name] = _calm(reporter, uid, policy, generation, now)
+        if not found[name]:
+            return False
+    return True
+
+
+def _calm(reporter: Reporter, uid: str, policy: Policy, generation: int, now: float) -> bool:
+    """The part of one reporter."""
+    if _speaks(reporter, uid, now):
+        return False
+    threshold, window = policy.threshold_basis_points, policy.short_window_seconds
     hour = threshold if threshold < BASIS_POINTS else _NEVER
     short = min(hour, SUSPECT_BASIS_POINTS)
-    window = policy.short_window_seconds
-    for reporter in ledger.users(uid).values():
-        if _speaks(reporter, uid, now):
+    for series in reporter.of(uid).values():
+        if not _erring(series, generation):
+            continue
+        series.expire(now)
+        if _reached(series, generation, hour) or _burst(series, generation, short, window, now):
             return False
-        for series in reporter.of(uid).values():
-            if not _erring(series, generation):
-                continue
-            series.expire(now)
-            if _reached(series, generation, hour) or _burst(series, generation, short, window, now):
-                return False
     return True
 
 

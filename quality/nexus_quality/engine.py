@@ -79,7 +79,7 @@ class Engine:
         self._ledger = Ledger(started)
         self._backends: dict[str, Docket] = {}
         self._observations: list[Observation] = []
-        self._calms: dict[str, tuple[tuple[int, int, Policy], bool]] = {}
+        self._calms: dict[str, tuple[tuple[int, int, Policy], dict[str, bool]]] = {}
         self._heard: tuple[tuple[object, ...], Hearing] | None = None
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
@@ -120,6 +120,7 @@ class Engine:
         Of backends that are not known any more nothing stays.
         """
         self._ledger = ledger
+        self._calms.clear()
         for uid in ledger.uids():
             if uid not in self._backends:
                 ledger.forget(uid)
@@ -145,8 +146,8 @@ class Engine:
         self._heard = None
         taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
-        for uid in taken.touched:
-            self._calms.pop(uid, None)
+        for uid in taken.touched & self._calms.keys():
+            self._calms[uid][1].pop(reporter, None)
         suspects = tuple(sorted(uid for uid in taken.touched if self._suspect(uid, now)))
         answer = Answer(epoch=self.epoch, suspects=suspects, refused=taken.refused)
         return Merged(taken.touched, answer)
@@ -259,9 +260,10 @@ class Engine:
         key = (int(now // Family.TEN_SECONDS), generation, docket.policy)
         known = self._calms.get(uid)
         if known is None or known[0] != key:
-            found = calm(self._ledger, uid, docket.policy, generation=generation, now=now)
-            known = self._calms[uid] = (key, found)
-        return known[1]
+            known = self._calms[uid] = (key, {})
+        return calm(
+            self._ledger, uid, docket.policy, generation=generation, now=now, known=known[1]
+        )
 
     def _suspect(self, uid: str, now: float) -> bool:
         if self._calm(uid, now):
