@@ -101,9 +101,9 @@ class Mistreatment:
                 errors=int(not good),
                 connect_errors=int(outcome.effect.connect),
                 ttft_count=int(good and streamed),
-                cost_nano_usd=7,
             )
         counted["throttled"] += outcome.effect.throttled
+        counted["cost_nano_usd"] += 7
 
     def turn(self, process: Process) -> None:
         """A verdict turned; one proxy has seen it."""
