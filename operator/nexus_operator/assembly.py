@@ -112,7 +112,7 @@ class Parts:
             clock=self.clock,
             mark=lambda key: self.writer.mark(key),
         )
-        self.metrics.registry.register(self.budgets)
+        self.metrics.before_page.append(lambda: self.budgets.show(self.metrics))
         self.policies = PolicyPlans(
             registry=self.registry,
             engine=self.engine,

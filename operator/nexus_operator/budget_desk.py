@@ -7,10 +7,7 @@ process. Sums are `budget`'s, what is published `budget_status`'s; nothing is wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from collections.abc import Callable
 
 from nexus_api import BudgetStatus, LLMBackendSpec, RoutingPolicy
 from nexus_api.meta import ROUTING_POLICY_PLURAL
@@ -19,6 +16,7 @@ from nexus_api.resolve import is_cloud
 from nexus_operator.budget import Account, Budgets
 from nexus_operator.budget_status import budget_notes, budget_status, worth_writing
 from nexus_operator.events import Note
+from nexus_operator.metrics import Metrics
 from nexus_operator.policies import in_force
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key
@@ -26,12 +24,8 @@ from nexus_quality.budget import state_of
 from nexus_quality.report import Report
 from nexus_quality.spend import slot_at
 
-SPENDING = "nexus_budget_spending_usd"
-LIMIT = "nexus_budget_limit_usd"
-UNPRICED = "nexus_operator_unpriced_backends"
 
-
-class BudgetDesk(Collector):
+class BudgetDesk:
     """`started` says since when this process leads; `mark` is the writer's."""
 
     def __init__(
@@ -90,29 +84,22 @@ class BudgetDesk(Collector):
         self._written[uid] = self._clock()
         self._written = {u: t for u, t in self._written.items() if self._registry.routing.get(u)}
 
-    def describe(self) -> list[Metric]:
-        """Nothing: registering must not read."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """What is spent, what may be, and what has no price, by namespace."""
-        now, label = self._clock(), ["namespace"]
-        spending = GaugeMetricFamily(SPENDING, "Spent in the UTC month, in USD.", labels=label)
-        limit = GaugeMetricFamily(LIMIT, "monthlyLimitUSD of the policy in force.", labels=label)
-        unpriced = GaugeMetricFamily(
-            UNPRICED, "Open LLMBackends without a price: their costs are not counted.", labels=label
-        )
+    def show(self, metrics: Metrics) -> None:
+        """Sets what is spent, what may be, and what has no price, by namespace."""
+        now = self._clock()
+        for gauge in (metrics.budget_spending, metrics.budget_limit, metrics.unpriced):
+            gauge.clear()
         for namespace in self._budgets.namespaces():
-            spending.add_metric([namespace], self._budgets.spent(namespace, now) / NANO)
+            spent = self._budgets.spent(namespace, now) / NANO
+            metrics.budget_spending.labels(namespace).set(spent)
         for namespace in self._registry.routing.namespaces():
             policy = in_force(self._registry.routing.of(namespace))
             if policy is not None and policy.spec.budget.monthly_limit_usd is not None:
                 usd = parse_usd(policy.spec.budget.monthly_limit_usd) / NANO
-                limit.add_metric([namespace], usd)
+                metrics.budget_limit.labels(namespace).set(usd)
         for namespace in self._registry.backends.namespaces():
             bare = [b for b in self._registry.backends.of(namespace) if _unpriced(b.spec)]
-            unpriced.add_metric([namespace], len(bare))
-        yield from (spending, limit, unpriced)
+            metrics.unpriced.labels(namespace).set(len(bare))
 
     def _account(self, namespace: str, now: float) -> Account:
         self._opened(namespace, now)

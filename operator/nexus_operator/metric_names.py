@@ -35,6 +35,9 @@ PROBER_SUSPECT: Final = "nexus_operator_prober_suspect_backends"
 PROBES: Final = "nexus_operator_probes_total"
 EVENTS: Final = "nexus_operator_events_total"
 LEADER: Final = "nexus_operator_leader"
+BUDGET_SPENDING: Final = "nexus_budget_spending_usd"
+BUDGET_LIMIT: Final = "nexus_budget_limit_usd"
+UNPRICED_BACKENDS: Final = "nexus_operator_unpriced_backends"
 
 LABEL_AGENT: Final = "agent_id"
 
@@ -66,6 +69,9 @@ HELP: Final = {
     PROBER_SUSPECT: "Backends whose failing probes are not believed: too many failed together.",
     EVENTS: "Kubernetes Events, by result.",
     LEADER: "1 while this process leads and may write statuses, else 0.",
+    BUDGET_SPENDING: "Spent in the UTC month by the proxies of the namespace, in USD.",
+    BUDGET_LIMIT: "monthlyLimitUSD of the RoutingPolicy in force.",
+    UNPRICED_BACKENDS: "Open LLMBackends without a price: their costs are not counted.",
 }
 
 LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from prometheus_client import CollectorRegistry
 
 from nexus_api import LLMBackend, RoutingPolicy
 from nexus_api.quantities import parse_time
 from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.engine import FleetEngine
+from nexus_operator.metrics import Metrics
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key, Plan
@@ -29,7 +29,7 @@ class World:
         self.now = self.started = START
         self.registry = Registry()
         self.marked: list[Key] = []
-        self.metrics = CollectorRegistry()
+        self.metrics = Metrics(lambda: ())
         self.open()
 
     def open(self) -> None:
@@ -75,7 +75,8 @@ class World:
         return policy.status.budget
 
     def sample(self, name: str) -> float | None:
-        return self.metrics.get_sample_value(name, {"namespace": "team"})
+        self.desk.show(self.metrics)
+        return self.metrics.registry.get_sample_value(name, {"namespace": "team"})
 
 
 @pytest.fixture
@@ -134,7 +135,6 @@ def test_a_new_reign_begins_with_what_is_published_and_nothing_else(world: World
 
 
 def test_what_is_spent_and_what_has_no_price_can_be_scraped(world: World) -> None:
-    world.metrics.register(world.desk)
     world.report(USD // 2)
     for name, spec in {
         "priced": {"pricing": {"inputUSDPerMillionTokens": "1", "outputUSDPerMillionTokens": "2"}},
