@@ -21,7 +21,7 @@ from nexus_quality.ledger import Ledger
 from nexus_quality.restoring import restore
 from nexus_quality.saved import (
     Batch,
-    CellRow,
+    CellsRow,
     FailureRow,
     InvalidRow,
     LifeRow,
@@ -107,7 +107,7 @@ class Store:
                     reporters=map(ReporterRow._make, self._rows("reporter")),
                     lives=map(LifeRow._make, self._rows("life")),
                     uses=map(UseRow._make, self._rows("used")),
-                    cells=map(CellRow._make, self._rows("cell")),
+                    cells=map(CellsRow._make, self._rows("cells")),
                     sums=map(SumRow._make, self._rows("sealed")),
                     failures=map(FailureRow._make, self._rows("failure")),
                 ),
@@ -125,7 +125,7 @@ class Store:
             many("INSERT OR REPLACE INTO reporter VALUES (?,?,?)", batch.reporters)
             many("INSERT OR REPLACE INTO life VALUES (?,?,?,?,?,?,?,?)", batch.lives)
             many("INSERT OR IGNORE INTO used VALUES (?,?,?)", batch.uses)
-            many("INSERT OR REPLACE INTO cell VALUES (?,?,?,?,?,?,?,?,?,?)", batch.cells)
+            many("INSERT OR REPLACE INTO cells VALUES (?,?,?,?,?)", batch.cells)
             many("INSERT OR REPLACE INTO failure VALUES (?,?,?)", batch.failures)
             many(
                 "INSERT INTO sealed VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE"
@@ -141,16 +141,16 @@ class Store:
     def _delete(self, batch: Batch) -> None:
         many = self._connection.executemany
         gone = [(uid,) for uid in batch.forgotten]
-        for table in ("used", "cell", "sealed", "failure"):
+        for table in ("used", "sealed", "failure"):
             many(f"DELETE FROM {table} WHERE uid = ?", gone)
         silent = [(name,) for name in batch.gone_reporters]
-        for table in ("life", "used", "cell"):
+        for table in ("life", "used", "cells"):
             many(f"DELETE FROM {table} WHERE reporter = ?", silent)
         many("DELETE FROM reporter WHERE name = ?", silent)
         many("DELETE FROM life WHERE reporter = ? AND incarnation = ?", batch.gone_lives)
         many(
-            "DELETE FROM cell WHERE reporter = ? AND incarnation = ? AND family = ? AND bucket = ?"
-            " AND uid = ? AND model = ? AND generation = ?",
+            "DELETE FROM cells"
+            " WHERE reporter = ? AND incarnation = ? AND family = ? AND bucket = ?",
             batch.gone_cells,
         )
         many("DELETE FROM sealed WHERE family = ? AND bucket < ?", batch.oldest.items())

@@ -20,11 +20,9 @@ CREATE TABLE life (
   PRIMARY KEY (reporter, incarnation)) WITHOUT ROWID, STRICT;
 CREATE TABLE used (
   reporter TEXT, uid TEXT, model TEXT, PRIMARY KEY (reporter, uid, model)) WITHOUT ROWID, STRICT;
-CREATE TABLE cell (
-  reporter TEXT, incarnation TEXT, family INTEGER, bucket INTEGER, uid TEXT, model TEXT,
-  generation INTEGER, placed INTEGER, counted TEXT, counts BLOB,
-  PRIMARY KEY (reporter, incarnation, family, bucket, uid, model, generation)
-  ) WITHOUT ROWID, STRICT;
+CREATE TABLE cells (
+  reporter TEXT, incarnation TEXT, family INTEGER, bucket INTEGER, cells BLOB,
+  PRIMARY KEY (reporter, incarnation, family, bucket)) STRICT;
 CREATE TABLE sealed (
   family INTEGER, bucket INTEGER, reporter TEXT, uid TEXT, model TEXT, generation INTEGER,
   counts BLOB,
@@ -32,7 +30,7 @@ CREATE TABLE sealed (
 CREATE TABLE failure (
   uid TEXT, model TEXT, at REAL, PRIMARY KEY (uid, model)) WITHOUT ROWID, STRICT;
 """
-NAMES: Final = ("reporter", "life", "used", "cell", "sealed", "failure")
+NAMES: Final = ("reporter", "life", "used", "cells", "sealed", "failure")
 
 
 class OtherVersion(Exception):

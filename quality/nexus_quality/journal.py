@@ -17,20 +17,25 @@ from nexus_quality.saved import (
     ENDED,
     FLEET,
     Batch,
-    CellRow,
+    CellsRow,
     FailureRow,
     LifeRow,
     ReporterRow,
+    SavedCell,
     SumRow,
     UseRow,
+    cells_to_bytes,
     counts_to_bytes,
 )
 from nexus_quality.window import Family
 
 if TYPE_CHECKING:
-    from nexus_quality.ledger import Ledger, Reporter
+    from nexus_quality.ledger import Incarnation, Ledger, Reporter
 
-SLICE_ROWS = 2000
+SLICE_ROWS = 200
+
+# A bucket of an incarnation: its cells are saved together.
+Bucket = tuple[str, int, int]
 
 
 class SumKey(NamedTuple):
@@ -53,9 +58,9 @@ def sum_of(reporter: str, key: CellKey, placed: int, model: str) -> SumKey:
 
 @dataclass(slots=True)
 class Changes:
-    """What changed of one reporter: cells (with their incarnation), sums that grew, and so on."""
+    """What changed of one reporter: buckets (incarnation, family, number), sums that grew, …"""
 
-    cells: set[tuple[str, CellKey]] = field(default_factory=set)
+    cells: set[Bucket] = field(default_factory=set)
     grown: dict[SumKey, Counts] = field(default_factory=dict)
     lives: set[str] = field(default_factory=set)
     uses: set[tuple[str, str]] = field(default_factory=set)
@@ -154,19 +159,29 @@ def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Bat
             marks = (life.sealed.get(family, -1) for family in Family)
             row = (name, incarnation, life.offset, life.heard, life.told_ms, *marks)
             batch.lives.append(LifeRow._make(row))
-    for incarnation, key in changes.cells:
+    for incarnation, family, bucket in changes.cells:
         life = lives.get(incarnation)
-        taken = None if life is None else life.cells.get(key)
-        if taken is None:
-            batch.gone_cells.append((name, incarnation, *key))
+        cells = [] if life is None else _cells(life, family, bucket)
+        if cells:
+            row = CellsRow(name, incarnation, family, bucket, cells_to_bytes(cells))
+            batch.cells.append(row)
         else:
-            blob = counts_to_bytes(taken.counts)
-            batch.cells.append(CellRow(name, incarnation, *key, taken.placed, taken.model, blob))
+            batch.gone_cells.append((name, incarnation, family, bucket))
     batch.grown.extend(
         SumRow(*key, counts_to_bytes(counts))
         for key, counts in changes.grown.items()
         if key.bucket >= batch.oldest[key.family]
     )
+
+
+def _cells(life: Incarnation, family: int, bucket: int) -> list[SavedCell]:
+    """The cells of a bucket that are not sealed."""
+    found = []
+    for key in life.buckets.get(family, {}).get(bucket, ()):
+        kept = life.cells.get(key)
+        if kept is not None:
+            found.append(SavedCell.of(kept.counts, kept.placed, kept.model))
+    return found
 
 
 def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> None:
@@ -200,7 +215,7 @@ def _all_of(reporter: Reporter, journal: Journal) -> None:
     for incarnation, life in reporter.incarnations.items():
         changes.lives.add(incarnation)
         for key, kept in life.cells.items():
-            changes.cells.add((incarnation, key))
+            changes.cells.add((incarnation, key.family, key.bucket))
             # What is saved as a cell is not sealed.
             of = whole if key.family == Family.HOUR else changes
             sum_key = sum_of(name, key, kept.placed, kept.model)

@@ -290,7 +290,7 @@ class Ledger:
         if grown.empty:
             return None
         if visit.changes is not None:
-            visit.changes.cells.add((visit.incarnation, key))
+            visit.changes.cells.add((visit.incarnation, key.family, key.bucket))
         series = self.series_of(visit.reporter, counted.uid, counted.model)
         if _count(series, life, counted, bucket, grown, now) and self.journal is not None:
             self.journal.failed(counted.uid, counted.model)
@@ -376,10 +376,13 @@ class Ledger:
         for reporter in self.reporters.values():
             reporter.series.pop(uid, None)
             reporter.derived.pop(uid, None)
-            for life in reporter.incarnations.values():
+            for incarnation, life in reporter.incarnations.items():
                 life.pulses.pop(uid, None)
                 for cell in [cell for cell in life.cells if cell.uid == uid]:
                     del life.cells[cell]
+                    if self.journal is not None:
+                        changes = self.journal.of(reporter.name)
+                        changes.cells.add((incarnation, cell.family, cell.bucket))
 
 
 def _began(life: Incarnation, key: CellKey) -> float:

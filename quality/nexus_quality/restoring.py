@@ -7,10 +7,8 @@ awaited. It reads no file.
 
 from __future__ import annotations
 
-from nexus_quality.counts import Counts
 from nexus_quality.ledger import Incarnation, Kept, Ledger, Reporter
-from nexus_quality.report import Cell, CellKey
-from nexus_quality.saved import ENDED, FLEET, Saved, counts_from_bytes
+from nexus_quality.saved import ENDED, FLEET, Saved, cells_from_bytes, counts_from_bytes
 from nexus_quality.window import Family
 
 ALIVE_SECONDS = 90.0
@@ -58,14 +56,14 @@ def _cells(ledger: Ledger, saved: Saved, now: float) -> None:
         life = reporter.incarnations.get(row.incarnation) if reporter else None
         if reporter is None or life is None or family is None:
             continue
-        counts = counts_from_bytes(row.counts)
-        key = CellKey(row.family, row.bucket, row.uid, row.model, row.generation)
-        placed = _within(row.placed, family, now)
-        life.keep(key, Kept(placed, _cell(key, counts), row.counted))
-        series = ledger.series_of(reporter, row.uid, row.counted)
-        generation = 0 if family is Family.HOUR else row.generation
-        if placed >= family.oldest(now):
-            series.windows[family].add(placed, generation, counts)
+        for saved_cell in cells_from_bytes(row.cells):
+            cell = saved_cell.cell(row.family, row.bucket)
+            placed = _within(saved_cell.placed, family, now)
+            life.keep(cell.key, Kept(placed, cell, saved_cell.counted))
+            series = ledger.series_of(reporter, cell.uid, saved_cell.counted)
+            generation = 0 if family is Family.HOUR else cell.generation
+            if placed >= family.oldest(now):
+                series.windows[family].add(placed, generation, cell)
 
 
 def _sums(ledger: Ledger, saved: Saved, now: float) -> None:
@@ -86,15 +84,3 @@ def _sums(ledger: Ledger, saved: Saved, now: float) -> None:
 
 def _within(bucket: int, family: Family, now: float) -> int:
     return min(bucket, int(now // family) + 1)
-
-
-def _cell(key: CellKey, counts: Counts) -> Cell:
-    cell = Cell(
-        family=key.family,
-        bucket=key.bucket,
-        uid=key.uid,
-        model=key.model,
-        generation=key.generation,
-    )
-    cell.add(counts)
-    return cell

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from nexus_quality.counts import NUMBERS, Counts
+from nexus_quality.report import Cell
 
 FLEET = ""
 ENDED = 2**62
@@ -57,21 +58,46 @@ class UseRow(NamedTuple):
     model: str
 
 
-class CellRow(NamedTuple):
+class SavedCell(NamedTuple):
     """A cell that is not sealed. `placed`: its bucket on the operator's clock; `counted`: the model
     it counts for.
     """
 
-    reporter: str
-    incarnation: str
-    family: int
-    bucket: int
     uid: str
     model: str
     generation: int
     placed: int
     counted: str
-    counts: bytes
+    bins: dict[int, int]
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, cell: Cell, placed: int, counted: str) -> SavedCell:
+        """A cell as it is now."""
+        bins = dict(cell.ttft_bins)
+        return cls(cell.uid, cell.model, cell.generation, placed, counted, bins, _numbers(cell))
+
+    def cell(self, family: int, bucket: int) -> Cell:
+        """The cell again."""
+        return Cell(
+            family=family,
+            bucket=bucket,
+            uid=self.uid,
+            model=self.model,
+            generation=self.generation,
+            ttft_bins=self.bins,
+            **dict(zip(NUMBERS, self.numbers, strict=False)),
+        )
+
+
+class CellsRow(NamedTuple):
+    """All cells of one bucket of an incarnation."""
+
+    reporter: str
+    incarnation: str
+    family: int
+    bucket: int
+    cells: bytes
 
 
 class SumRow(NamedTuple):
@@ -101,7 +127,7 @@ class Saved:
     reporters: Iterable[ReporterRow] = ()
     lives: Iterable[LifeRow] = ()
     uses: Iterable[UseRow] = ()
-    cells: Iterable[CellRow] = ()
+    cells: Iterable[CellsRow] = ()
     sums: Iterable[SumRow] = ()
     failures: Iterable[FailureRow] = ()
 
@@ -117,12 +143,12 @@ class Batch:
     forgotten: list[str] = field(default_factory=list)
     gone_reporters: list[str] = field(default_factory=list)
     gone_lives: list[tuple[str, str]] = field(default_factory=list)
-    gone_cells: list[tuple[str, str, int, int, str, str, int]] = field(default_factory=list)
+    gone_cells: list[tuple[str, str, int, int]] = field(default_factory=list)
     oldest: dict[int, int] = field(default_factory=dict)
     reporters: list[ReporterRow] = field(default_factory=list)
     lives: list[LifeRow] = field(default_factory=list)
     uses: list[UseRow] = field(default_factory=list)
-    cells: list[CellRow] = field(default_factory=list)
+    cells: list[CellsRow] = field(default_factory=list)
     failures: list[FailureRow] = field(default_factory=list)
     grown: list[SumRow] = field(default_factory=list)
 
@@ -136,6 +162,22 @@ class Batch:
             + len(self.reporters)
             + len(self.lives)
         )
+
+
+def cells_to_bytes(cells: list[SavedCell]) -> bytes:
+    """The cells of a bucket as bytes."""
+    return _encode(cells)
+
+
+def cells_from_bytes(data: bytes) -> list[SavedCell]:
+    """The cells again; raises InvalidRow."""
+    try:
+        return _cells_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise InvalidRow(f"cells that cannot be read: {error}") from None
+
+
+_cells_decoder = msgspec.msgpack.Decoder(list[SavedCell])
 
 
 def counts_to_bytes(counts: Counts) -> bytes:

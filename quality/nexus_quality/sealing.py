@@ -58,7 +58,7 @@ def _fold(
         return
     changes = journal.of(reporter)
     changes.lives.add(incarnation)
-    changes.cells.add((incarnation, key))
+    changes.cells.add((incarnation, key.family, key.bucket))
     if key.family != Family.TEN_SECONDS:
         changes.grow(sum_of(reporter, key, kept.placed, kept.model), kept.counts)
 
@@ -72,4 +72,4 @@ def expire(reporter: Reporter, incarnation: str, now: float, journal: Journal | 
         for bucket in [bucket for bucket in index if bucket < oldest]:
             for key in index.pop(bucket):
                 if life.cells.pop(key, None) is not None and journal is not None:
-                    journal.of(reporter.name).cells.add((incarnation, key))
+                    journal.of(reporter.name).cells.add((incarnation, family, bucket))

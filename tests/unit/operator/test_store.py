@@ -21,6 +21,7 @@ from nexus_operator.store_keeper import RETRY_SECONDS, Keeper
 from nexus_quality.engine import BackendFacts
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import Cell, Report
+from nexus_quality.saved import cells_from_bytes
 
 NOW = 1_700_000_000.0
 UID = "uid-a"
@@ -167,7 +168,7 @@ async def test_what_was_saved_before_a_kill_is_known_after_it(tmp_path: Path) ->
 CORRUPTIONS: dict[str, Callable[[Path], object]] = {
     "another file": lambda path: path.write_bytes(b"no database at all " * 500),
     "torn": lambda path: path.write_bytes(path.read_bytes()[:5000] + b"\xff" * 9000),
-    "a row no version wrote": lambda path: _execute(path, "UPDATE cell SET counts = x'00'"),
+    "a row no version wrote": lambda path: _execute(path, "UPDATE cells SET cells = x'00'"),
 }
 
 
@@ -237,11 +238,11 @@ async def test_sealed_buckets_become_sums_once_and_their_cells_go(tmp_path: Path
     operator.hear(5)
     operator.hear(3, name="pod-3")
     await operator.keeper.turn()
-    assert len(rows_of(operator, "cell")) == 6 and not rows_of(operator, "sealed")
+    assert len(rows_of(operator, "cells")) == 6 and not rows_of(operator, "sealed")
     seal(operator)
     await operator.keeper.turn()
     # Not those of the pod that has not said all since. Minutes have left their window by now.
-    assert {row[0] for row in rows_of(operator, "cell")} == {"pod-3"}
+    assert {row[0] for row in rows_of(operator, "cells")} == {"pod-3"}
     assert [(row[0], row[2]) for row in rows_of(operator, "sealed")] == [(3600, "")] * 2
     after = await successor(operator, tmp_path)
     assert after.requests() == 8
@@ -255,6 +256,12 @@ async def test_sealed_buckets_become_sums_once_and_their_cells_go(tmp_path: Path
 def rows_of(operator: Operator, table: str) -> list[Row]:
     assert operator.keeper._store is not None
     return list(operator.keeper._store._rows(table))
+
+
+def uids(operator: Operator) -> set[str]:
+    """Of the cells in the file."""
+    blobs = [row[4] for row in rows_of(operator, "cells")]
+    return {cell.uid for blob in blobs for cell in cells_from_bytes(blob)}  # type: ignore[arg-type]
 
 
 async def test_a_full_disk_costs_nothing_once_there_is_room_again(
@@ -365,7 +372,7 @@ async def test_a_file_of_another_version_is_refused_and_left_alone(
     after.hear(6)
     after.seconds += RETRY_SECONDS
     await after.keeper.turn()
-    assert after.ok == 0 and len(rows(tmp_path, "cell")) == 3
+    assert after.ok == 0 and len(rows(tmp_path, "cells")) == 3
     (tmp_path / FILE).rename(tmp_path / "old")
     after.seconds += RETRY_SECONDS
     for _ in range(2):
@@ -386,8 +393,9 @@ async def test_nothing_of_a_deleted_backend_stays(tmp_path: Path) -> None:
     await operator.keeper.turn()
     operator.engine.remove("uid-b")
     await operator.keeper.turn()
-    tables = ("used", "cell", "sealed", "failure")
+    tables = ("used", "sealed", "failure")
     assert [row for table in tables for row in rows_of(operator, table) if "uid-b" in row] == []
+    assert "uid-b" not in uids(operator)
     await operator.keeper.close()
 
 
@@ -403,7 +411,7 @@ async def test_what_was_deleted_while_no_operator_ran_is_forgotten_at_the_start(
     after.engine.remove("uid-b")
     await after.keeper.begin()
     await after.keeper.turn()
-    assert {row[4] for row in rows_of(after, "cell")} == {UID}
+    assert uids(after) == {UID}
     await after.keeper.close()
 
 
@@ -420,7 +428,7 @@ async def test_a_file_is_empty_a_day_after_the_last_report(tmp_path: Path) -> No
     await operator.keeper.turn()
     operator.hear(1, name="pod-9", bucket=28)
     await operator.keeper.turn()
-    for table in ("reporter", "life", "used", "cell", "sealed"):
+    for table in ("reporter", "life", "used", "cells", "sealed"):
         assert {row[2 if table == "sealed" else 0] for row in rows_of(operator, table)} <= {"pod-9"}
     await operator.keeper.close()
 

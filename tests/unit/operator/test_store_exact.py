@@ -99,8 +99,8 @@ class Fleet:
                 errors=int(not good),
                 connect_errors=int(outcome.effect.connect),
                 ttft_count=int(good and streamed),
-                cost_nano_usd=7,
             )
+        counted["cost_nano_usd"] += 7
         counted["throttled"] += outcome.effect.throttled
 
     def turn(self) -> None:
