@@ -18,7 +18,7 @@ from nexus_proxy.routing.explain import explain
 from nexus_proxy.routing.queue import BEAT_SECONDS, HIGH_IN_A_ROW, MAX_BYTES, Queue
 from nexus_proxy.routing.reason import Rejection
 from nexus_proxy.routing.request import Call, Endpoint
-from nexus_proxy.routing.rules import Rules
+from nexus_proxy.routing.rules import BLOCK_CLOUD, Rules
 from nexus_proxy.routing.wait import Wait
 from nexus_quality.subject import Standing
 
@@ -566,6 +566,21 @@ def test_a_new_table_that_switches_the_queue_off_ends_all_waits(world: Any, desk
     made.clock.run(0.1)
     assert all(guest.refused is not None for guest in waiting)
     assert made.queue.depth == 0
+
+
+def test_a_budget_that_is_spent_meanwhile_ends_the_waits_it_blocks(world: Any, desk: Any) -> None:
+    world.add("cloud", "m", max_concurrency=1, traits=Traits(zone="Open"))
+    world.add("local", "n", max_concurrency=1)
+    made = desk()
+    running = {model: made.ask(model) for model in "mn"}
+    blocked, waiting = made.ask("m"), made.ask("n")
+    world.install(Rules(block=BLOCK_CLOUD))
+    made.clock.run(0.1)
+    assert [reason.reconciler for reason in blocked.refused.reasons] == ["BudgetReconciler"]
+    assert waiting.waiting
+    running["n"].end()
+    made.clock.run()
+    assert waiting.choice is not None
 
 
 def test_requests_that_need_different_things_do_not_block_each_other(world: Any, desk: Any) -> None:
