@@ -48,7 +48,7 @@ def usage_in(text: bytes) -> Usage | None:
     for place in reversed(places):
         try:
             found, _ = _decoder.raw_decode(text[place:].decode("utf-8", "replace"))
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             continue
         usage = _usage(found)
         if usage is not None:

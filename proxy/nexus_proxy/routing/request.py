@@ -104,7 +104,7 @@ class Call:
 
         Reads the body again, so it is asked for only where a candidate has a `contextLength`.
         """
-        fields = _decode_any(self.body)
+        fields = _all_fields(self.body)
         outputs = ("max_completion_tokens", "max_output_tokens", "max_tokens")
         asked = next((v for v in map(fields.get, outputs) if type(v) is int and v > 0), 0)
         return _prompt_tokens(fields) + asked
@@ -112,7 +112,17 @@ class Call:
 
 def prompt_tokens(body: bytes) -> int:
     """Tokens of a request's prompt, estimated: a quarter of its text."""
-    return _prompt_tokens(_decode_any(body))
+    return _prompt_tokens(_all_fields(body))
+
+
+def _all_fields(body: bytes) -> dict[str, Any]:
+    """The body decoded; where something in it that nobody looked at is no JSON, all of it counts
+    as the prompt.
+    """
+    try:
+        return _decode_any(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {"prompt": body.decode("latin-1")}
 
 
 def _prompt_tokens(fields: dict[str, Any]) -> int:
@@ -173,8 +183,10 @@ def analyze(
     """
     try:
         fields = _fields(endpoint, body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body must be a JSON object: {error}") from None
+    except RecursionError:
+        raise BadRequest("the body must be a JSON object: it is nested too deeply") from None
     model = fields.model
     if not isinstance(model, str) or not model:
         raise BadRequest("model must be a non-empty string: name the model to use", param="model")

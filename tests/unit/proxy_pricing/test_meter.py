@@ -236,6 +236,8 @@ async def test_every_attempt_is_priced_as_it_began_and_by_its_own_backend(
         (b'{"usage":{"prompt_tokens":true}}', None),
         (b'{"usage":{"prompt_tokens":1e3}}', None),
         (b'{"usage":{"prompt_tokens":99999999999}}', None),
+        (b'{"usage":{"prompt_tokens":' + b"9" * 5000 + b"}}", None),
+        (b'{"usage":' + b'{"a":' * 5000 + b"1" + b"}" * 5001, None),
         (b'{"choices":[{"text":"\\"usage\\":{\\"prompt_tokens\\":9}"}]}', None),
         (b"not json", None),
     ],

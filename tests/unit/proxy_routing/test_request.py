@@ -15,6 +15,7 @@ from nexus_proxy.routing.request import (
     BadRequest,
     Endpoint,
     analyze,
+    prompt_tokens,
     text_bytes,
 )
 
@@ -113,3 +114,23 @@ def test_tokens_are_a_quarter_of_the_text_plus_the_output_asked_for(
 
 def test_text_of_unknown_shape_counts_nothing() -> None:
     assert text_bytes({"content": 5, "other": "text"}) == 0
+
+
+NOT_LOOKED_AT = (
+    b'{"model":"m","x":"\xff"}',
+    b'{"model":"m","messages":[{"content":"\xff\xfe"}]}',
+)
+
+
+@pytest.mark.parametrize("body", NOT_LOOKED_AT)
+def test_what_nobody_looked_at_cannot_break_an_estimate(body: bytes) -> None:
+    call = analyze(Endpoint.COMPLETIONS, body)
+    assert call.estimated_tokens() == prompt_tokens(body)
+    assert 0 < prompt_tokens(body) < len(body)
+
+
+@pytest.mark.parametrize("field", [b"messages", b"x", b"tools", b"response_format"])
+def test_a_body_nested_too_deeply_is_a_bad_request(field: bytes) -> None:
+    body = b'{"model":"m","' + field + b'":' + b"[" * 5000 + b"]" * 5000 + b"}"
+    with pytest.raises(BadRequest, match="JSON object"):
+        analyze(Endpoint.CHAT, body)
