@@ -1,4 +1,8 @@
-"""`python -m bench scale`: what a thousand backends and a thousand reporters cost the operator."""
+"""`python -m bench scale`: what a thousand backends and a thousand reporters cost the operator.
+
+Over connections, against a fake API server, in real time; `--cpu`: in one process on simulated
+time, for a machine that others use as well.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
+from bench.scale.cost import costs
 from bench.scale.plan import Size
 from bench.scale.run import measure
 
@@ -20,9 +25,13 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.add_argument("--settle", type=float, default=75.0, help="seconds before it is quiet")
     parser.add_argument("--quiet", type=float, default=60.0, help="seconds of the quiet phase")
     parser.add_argument("--storm", type=float, default=30.0, help="seconds of the storm")
+    parser.add_argument("--cpu", action="store_true", help="CPU time alone, in one process")
     given = parser.parse_args(arguments)
     size = Size(
         backends=given.backends, reporters=given.reporters, rate=given.rate, history=given.history
     )
+    if given.cpu:
+        costs(size, quiet=int(given.quiet) // 3, storm=int(given.storm) // 3)
+        return 0
     asyncio.run(measure(size, settle=given.settle, quiet=given.quiet, storm=given.storm))
     return 0

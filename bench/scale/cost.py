@@ -10,6 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -101,7 +102,7 @@ class Desk:
         self.report.spent.append(time.thread_time() - began)
         proxy.monitor.acknowledged(report, answer, self.now)
         for uid in self.parts.evaluator.take_touched():
-            urgent = self.judge.measure(lambda uid=uid: self.parts.planner.urgent(uid))
+            urgent = self.judge.measure(partial(self.parts.planner.urgent, uid))
             self.report.spent[-1] += self.judge.spent[-1]
             if urgent:
                 self.apply(uid)
@@ -123,7 +124,7 @@ class Desk:
             number = int(uid[-12:])
             stored = manifest(number) | {"status": msgspec.to_builtins(plan.status)}
             stored["metadata"]["resourceVersion"] = str(self._version)
-            self.write.measure(lambda stored=stored, plan=plan: plan.accepted(stored))
+            self.write.measure(partial(plan.accepted, stored))
             self.fleet.changed(stored)
             plan = self.parts.planner.plan(Key(BACKEND_PLURAL, uid))
 
