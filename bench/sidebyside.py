@@ -3,8 +3,9 @@
 Backends and load share one core, each candidate has the other to itself while it is measured; the
 rounds are interleaved, so that what the machine does besides strikes all alike; printed are medians
 with the range behind them. CPU is the kernel's account of all threads and children. The proxy runs
-with everything on (standalone: pipeline, verdicts, metrics), with 4, 100 and 1,000 backends, and
-once more by the system's Python where that is the same version built otherwise.
+with everything on (standalone: pipeline, verdicts, metrics), with 4, 100 and 1,000 backends, once
+more by the system's Python where that is the same version built otherwise, and once with its hot
+modules compiled.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from bench.bytepath import (
     proxy_command,
 )
 from bench.bytepath_load import closed_loop, run
+from bench.compiled import proxy_compiled
 from bench.table import show
 
 ROUNDS = 5
@@ -85,6 +87,7 @@ def candidates() -> dict[str, Start]:
     found: dict[str, Start] = {"nexus-proxy": proxy_command}
     if system_python() is not None:
         found["nexus-proxy, system's Python"] = proxy_by_system_python
+    found["nexus-proxy, compiled"] = proxy_compiled
     found["nexus-proxy, 100 backends"] = proxy_of(100)
     found["nexus-proxy, 1,000 backends"] = proxy_of(1000)
     return found | {

@@ -20,6 +20,7 @@ MAX_HEAD_BYTES = 64 * 1024
 # The request line nearly every request has: seen whole, it answers method and version at once.
 _COMMON_LINES = {path: b"POST %b HTTP/1.1\r\n" % path for path in ENDPOINTS}
 _DISCARDED = Request()  # where trailers leave their marks
+_NO_PARSER = httptools.HttpRequestParser(object())
 
 
 class RequestReader:
@@ -92,11 +93,11 @@ class RequestReader:
             self._parse(data)
 
     def discard(self) -> None:
-        """The connection is gone: break the reference cycle with the parser."""
+        """The connection is gone."""
         self._stopped = True
         self.request = None
         self.missing = 0
-        del self._parser
+        self._parser = _NO_PARSER  # ours refers to us
         self._queue.clear()
 
     # Known heads: llhttp stands at the end of a message all the while
