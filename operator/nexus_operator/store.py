@@ -140,6 +140,8 @@ class Store:
 
     def _delete(self, batch: Batch) -> None:
         many = self._connection.executemany
+        for table in NAMES if batch.fresh else ():
+            self._connection.execute(f"DELETE FROM {table}")  # a name of ours
         gone = [(uid,) for uid in batch.forgotten]
         for table in ("used", "sealed", "failure"):
             many(f"DELETE FROM {table} WHERE uid = ?", gone)
@@ -154,12 +156,6 @@ class Store:
             batch.gone_cells,
         )
         many("DELETE FROM sealed WHERE family = ? AND bucket < ?", batch.oldest.items())
-
-    def wipe(self) -> None:
-        """Empty all tables: what is in them is older than what memory has."""
-        with watched(self.path), self._transaction():
-            for name in NAMES:
-                self._connection.execute(f"DELETE FROM {name}")
 
     def size(self) -> int:
         """Bytes on the disk."""

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 PAUSE_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 OPEN_ATTEMPTS = 3
+MOST_KEYS = 200_000
 # Saving takes at most this part of the time, so that a storm of reports is not slowed down.
 SHARE = 0.2
 _T = TypeVar("_T")
@@ -136,10 +137,17 @@ class Keeper:
         if self._path is None:
             return
         if self._store is None:
+            self._bound()
             if self._clock() >= self._retry_at:
                 await self._reopen(self._path)
             return
         await self._save(self._store)
+
+    def _bound(self) -> None:
+        """Rather all of memory is written later than a journal kept that nobody empties."""
+        journal = self._engine.ledger.journal
+        if journal is not None and journal.size > MOST_KEYS:
+            self._engine.ledger.journal = None
 
     async def _save(self, store: Store) -> None:
         ledger = self._engine.ledger
@@ -187,8 +195,7 @@ class Keeper:
             store = await self._in_thread(partial(self._open_store, path))
             ledger = self._engine.ledger
             if store.new or ledger.journal is None:
-                # What is in the file was never read: memory knows better.
-                await self._in_thread(store.wipe)
+                # What is in the file was never read, or left behind: memory knows better.
                 ledger.journal = everything(ledger)
         except StoreProblem as problem:
             if problem.trouble is Trouble.CORRUPT:

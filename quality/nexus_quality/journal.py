@@ -2,7 +2,7 @@
 
 Promises that all changes of one reporter come in one batch, so that a cell is never saved both by
 itself and in a sum, nor in neither. What could not be written is put back, and comes again with the
-values it has by then. It writes nothing, and its memory is bounded by the ledger's.
+values it has by then. It writes nothing. While nothing is collected it grows: see `size`.
 """
 
 from __future__ import annotations
@@ -74,9 +74,13 @@ class Changes:
 
 
 class Journal:
-    """The changes of a ledger since they were last collected, by reporter."""
+    """The changes of a ledger since they were last collected, by reporter.
 
-    def __init__(self) -> None:
+    `fresh`: they are all there is, so whatever was saved before them is to go.
+    """
+
+    def __init__(self, *, fresh: bool = False) -> None:
+        self.fresh = fresh
         self._changes: dict[str, Changes] = {}
         self._collected: dict[str, Changes] = {}
         self._failures: set[tuple[str, str]] = set()
@@ -87,7 +91,12 @@ class Journal:
     @property
     def empty(self) -> bool:
         """True if nothing is to be saved."""
-        return not (self._changes or self._forgotten)
+        return not (self._changes or self._forgotten or self.fresh)
+
+    @property
+    def size(self) -> int:
+        """About how many keys it holds: without a store they are more than the ledger has."""
+        return sum(len(one.cells) + len(one.grown) for one in self._changes.values())
 
     def of(self, reporter: str) -> Changes:
         """The changes of a reporter, to be added to."""
@@ -110,6 +119,7 @@ class Journal:
     def collect(self, ledger: Ledger, batch: Batch, now: float) -> Iterator[None]:
         """Fill a batch; yields now and then, so that something else may happen in between."""
         batch.oldest = {int(f): f.oldest(now) for f in (Family.MINUTE, Family.HOUR)}
+        batch.fresh = self.fresh
         self._forgetting, self._forgotten = list(self._forgotten), {}
         batch.forgotten = self._forgetting
         self._failing, self._failures = self._failures, set()
@@ -124,8 +134,8 @@ class Journal:
 
     def saved(self) -> None:
         """What was collected is safe."""
-        self._collected, self._failing = {}, set()
-        self._forgetting = []
+        self.fresh = False
+        self._drop()
 
     def put_back(self) -> None:
         """What was collected could not be saved."""
@@ -138,7 +148,10 @@ class Journal:
                 changes.grow(key, counts)
         self._failures |= self._failing
         self._forgotten |= dict.fromkeys(self._forgetting)
-        self.saved()
+        self._drop()
+
+    def _drop(self) -> None:
+        self._collected, self._failing, self._forgetting = {}, set(), []
 
 
 def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Batch) -> None:
@@ -193,7 +206,7 @@ def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> Non
 
 def everything(ledger: Ledger) -> Journal:
     """A journal by which all there is will be saved anew."""
-    journal = Journal()
+    journal = Journal(fresh=True)
     for uid in ledger.uids():
         whole = journal.of(FLEET)
         for model, one in ledger.wholes(uid).items():

@@ -136,10 +136,11 @@ class Saved:
 class Batch:
     """What to write in one transaction, in this order: deletions, rows, growth of sums.
 
-    `forgotten`: UIDs of which nothing stays. `gone_…`: the keys of rows that are no more.
-    `grown`: added to the sum that is there. `oldest`: by family, the oldest bucket that counts.
+    `fresh`: whatever was saved before is deleted. `forgotten`: UIDs of which nothing stays.
+    `gone_…`: the keys of rows that are no more. `grown`: added to the sum that is there. `oldest`: by family, the oldest bucket that counts.
     """
 
+    fresh: bool = False
     forgotten: list[str] = field(default_factory=list)
     gone_reporters: list[str] = field(default_factory=list)
     gone_lives: list[tuple[str, str]] = field(default_factory=list)

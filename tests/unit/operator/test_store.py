@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nexus_operator import store as store_module
+from nexus_operator import store_keeper
 from nexus_operator.engine import FleetEngine
 from nexus_operator.metrics import Metrics
 from nexus_operator.store import FILE, KEPT_CORRUPT, Store, move_aside
@@ -264,9 +265,14 @@ def uids(operator: Operator) -> set[str]:
     return {cell.uid for blob in blobs for cell in cells_from_bytes(blob)}  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("most", [0, 10**6])
 async def test_a_full_disk_costs_nothing_once_there_is_room_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(store_keeper, "MOST_KEYS", most)
     operator = Operator(tmp_path, max_pages=30)
     await operator.keeper.begin()
     for number in range(400):
@@ -279,6 +285,7 @@ async def test_a_full_disk_costs_nothing_once_there_is_room_again(
     operator.keeper._open_store = Store  # somebody made room
     await operator.keeper.turn()
     assert not operator.ok  # not yet tried again
+    assert (operator.engine.ledger.journal is None) is (most == 0)
     operator.seconds += RETRY_SECONDS
     for _ in range(2):
         await operator.keeper.turn()
