@@ -137,7 +137,8 @@ class Batch:
     """What to write in one transaction, in this order: deletions, rows, growth of sums.
 
     `fresh`: whatever was saved before is deleted. `forgotten`: UIDs of which nothing stays.
-    `gone_…`: the keys of rows that are no more. `grown`: added to the sum that is there. `oldest`: by family, the oldest bucket that counts.
+    `gone_…`: the keys of rows that are no more. `grown`: added to the sum that is there. `oldest`:
+    by family, the oldest bucket that counts.
     """
 
     fresh: bool = False
