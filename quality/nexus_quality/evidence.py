@@ -289,7 +289,8 @@ def _stand(reporter: Reporter, uid: str, model: str, view: View) -> _Stand:
             stand.row_began = min(stand.row_began, began)
         if view.now - life.heard <= PULSE_SECONDS:
             stand.in_flight += pulse.in_flight
-        stand.probing += pulse.probing
+        # One in flight per proxy: a pod that claims many incarnations has no more.
+        stand.probing = max(stand.probing, int(pulse.probing))
         stand.open |= pulse.open
     return stand
 

@@ -2,8 +2,9 @@
 
 Promises that a rule is a small function over sums and that the quorum is the same for all: a rule
 must also hold with those reporters left out that speak loudest for it. A backend of several models
-must fail as such: by connect-class failures alone, or with its worst model left out as well. It
-changes no state.
+must fail as such: by connect-class failures alone, or with its worst model left out as well. Nor do
+those few reporters keep a backend in: where a rule does not hold, it is asked with their claims cut
+to the next largest. It changes no state.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from nexus_api import quantities
 from nexus_api.backend import ExclusionRule
 from nexus_quality import words
 from nexus_quality.evidence import Evidence, Share, Sums
+from nexus_quality.levelling import levelled
 from nexus_quality.policy import Policy
 
 REQUESTS, CONNECTIONS = "requests", "connections"
@@ -141,6 +143,27 @@ def fire(
     `what` is counted as errors, and `model` named, in the reason. `also`: shares on which the same
     rule must hold, too, each with its own quorum.
     """
+    found = _fire(shares, policy, now, what=what, model=model, also=also)
+    if found is not None and found.quorum:
+        return found
+    loud = policy.min_reporters - 1
+    level = levelled(shares, loud)
+    if level is shares:
+        return found
+    rest = None if also is None else lambda rule: levelled(also(rule), loud)
+    again = _fire(level, policy, now, what=what, model=model, also=rest)
+    return again if again is not None and again.quorum else found
+
+
+def _fire(
+    shares: tuple[Share, ...],
+    policy: Policy,
+    now: float,
+    *,
+    what: str,
+    model: str,
+    also: Without | None,
+) -> Firing | None:
     sums = Sums.of(shares)
     if sums.errors <= 0:
         return None
