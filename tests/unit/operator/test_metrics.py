@@ -105,3 +105,15 @@ async def test_a_reader_that_fails_leaves_the_next_page_whole() -> None:
         await metrics.page()
     broken[0] = False
     assert b'agent_id="shop/a"' in await metrics.page()
+
+
+async def test_nothing_on_the_page_names_a_backend_that_is_gone() -> None:
+    readings = list(READINGS)
+    metrics = Metrics(lambda: readings)
+    for reading in READINGS:
+        metrics.ttft.observe(reading.agent_id, 80, 1)
+    assert b'"shop/a"' in await metrics.page()
+    del readings[0]
+    metrics.ttft.forget("shop/a")
+    page = await metrics.page()
+    assert b"shop/a" not in page and b'"shop/b"' in page
