@@ -171,6 +171,7 @@ metadata:
 spec:
   url: http://127.0.0.1:{port}
   type: vllm
+  healthCheck: {{enabled: {probed}}}
   models:
     - name: bench-model
 ---
@@ -184,7 +185,8 @@ def proxy_command(
     manifests = folder / "manifests"
     manifests.mkdir()
     text = "".join(
-        MANIFEST.format(number=number, port=backend)
+        # Hundreds of first probes at once are a load of their own.
+        MANIFEST.format(number=number, port=backend, probed="true" if copies == 1 else "false")
         for number, backend in enumerate([*backends] * copies)
     )
     (manifests / "backends.yaml").write_text(text)
