@@ -22,6 +22,7 @@ from nexus_quality.outcome import Outcome
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import decode_answer, encode
 from nexus_quality.shared import SharedVerdict, shared_from_status
+from nexus_quality.sketch import bin_of
 from nexus_quality.subject import Standing, Subject
 
 FULL_SECONDS = (10.0, 30.0)
@@ -91,9 +92,13 @@ class Proxy:
             for moment, length in moments:
                 slot = subject.series.slot(moment, 0)
                 count = max(1, round(share * length))
-                slot.ttft(200 + self._chance.random() * 300)
+                slot.ttft(milliseconds := round(200 + self._chance.random() * 300))
                 for cell in slot:
                     cell.requests += count
+                    cell.ttft_count += count - 1
+                    cell.ttft_ms_sum += (count - 1) * milliseconds
+                    for index in cell.ttft_bins:
+                        cell.ttft_bins[index] += (count - 1) * (index == bin_of(milliseconds))
         self.monitor.recorder.expire(now)
 
     def serve(self, now: float) -> None:
