@@ -189,7 +189,7 @@ class Hearing:
             young=young,
             unheard=unheard,
             starting=unheard and len(parts) < policy.min_reporters,
-            probes=_probes(parts),
+            probes=_probes(parts, _most_successes(eligible, policy)),
             eligible_rate=sum(eligible.values()),
             eligible_reporters=tuple(name for name, rate in eligible.items() if rate > 0.0),
             recent_successes=sum(p.recent_requests - p.recent_errors for p in parts),
@@ -270,10 +270,17 @@ def _eligible(parts: tuple[Share, ...]) -> dict[str, float]:
     return {p.reporter: min(p.eligible, most) for p in parts}
 
 
-def _probes(parts: tuple[Share, ...]) -> Probes:
+def _most_successes(eligible: dict[str, float], policy: Policy) -> int:
+    """How many successes of one reporter count: alone it ends no probation that others could."""
+    able = sum(rate > 0.0 for rate in eligible.values())
+    needed = policy.probation_successes
+    return max(1, needed - 1) if min(able, policy.min_reporters) > 1 else needed
+
+
+def _probes(parts: tuple[Share, ...], most: int) -> Probes:
     return Probes(
         unanswered=sum(p.probing for p in parts),
-        successes=sum(p.probe_successes for p in parts),
+        successes=sum(min(p.probe_successes, most) for p in parts),
         failures=sum(p.probe_failures for p in parts),
         failed_by=tuple(p.reporter for p in parts if p.probe_failures),
     )

@@ -200,6 +200,26 @@ class TestDeciding:
         assert bench.accept() == "S7"
         assert bench.engine.verdict("uid-a").share_basis_points == share
 
+    def test_one_reporter_ends_no_probation_that_others_could(self) -> None:
+        bench = Bench()
+        bench.exclude()
+        bench.now += 30.0
+        bench.accept()
+        for number in range(3):
+            bench.hear(number, generation=2, eligible=1)
+        bench.hear(0, generation=2, eligible=1, probe_successes=1_000)
+        assert bench.wanted() is None
+        bench.hear(1, generation=2, eligible=1, probe_successes=1)
+        assert bench.accept() == "S11"
+
+    def test_a_reporter_that_alone_has_requests_ends_a_probation_alone(self) -> None:
+        bench = Bench()
+        bench.exclude()
+        bench.now += 30.0
+        bench.accept()
+        bench.hear(0, generation=2, eligible=1, probe_successes=2)
+        assert bench.accept() == "S11"
+
     def test_five_probes_under_way_stop_the_drawing_until_one_ends(self) -> None:
         bench = Bench()
         bench.exclude()
