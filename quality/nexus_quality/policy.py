@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from nexus_api.policy import Enforcement, QualityPolicy, QualityPolicySpec, WhenAllExcluded
 from nexus_api.quantities import BASIS_POINTS, parse_percent
 
+ROW_FACTOR = 6  # how much longer a row must be for each whole of the usual error rate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -46,7 +48,7 @@ class Policy:
         """
         if requests <= 0:
             return self.consecutive_failures
-        return self.consecutive_failures * (requests + 6 * errors) // requests
+        return self.consecutive_failures * (requests + ROW_FACTOR * errors) // requests
 
 
 def policy_from_spec(spec: QualityPolicySpec) -> Policy:

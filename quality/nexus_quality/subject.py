@@ -51,11 +51,16 @@ _WORST_FIRST = (Standing.OUT, Standing.PROBING, Standing.SLOW_START, Standing.AD
 
 
 class Subject:
-    """A (backend, model): its counters, its breaker, and how it stands."""
+    """A (backend, model): its counters, its breaker, and how it stands.
+
+    `breaks`: when the latest stream that failed after its first content began, until one that began
+    later is complete; meanwhile content is no success yet.
+    """
 
     __slots__ = (
         "backend",
         "breaker",
+        "breaks",
         "in_flight",
         "model",
         "monitor",
@@ -70,6 +75,7 @@ class Subject:
         self.series = self.monitor.recorder.of(self.uid, model)
         self.breaker = Breaker()
         self.in_flight = 0
+        self.breaks: float | None = None
         self.standing = _BY_STATE[backend.breaker.state]
 
     def refresh(self, now: float) -> bool:
@@ -307,11 +313,14 @@ class Attempt:
         self.sent_at = now
 
     def content(self, now: float) -> None:
-        """The first content event of a stream arrived: its success is known from here on."""
+        """The first content event of a stream arrived: its success is known from here on, unless
+        streams break here lately.
+        """
         if self.ttft is None:
             self.ttft = now - self.sent_at
-            self.known = True
-            self.subject.succeeded(self, now)
+            if self.subject.breaks is None:
+                self.known = True
+                self.subject.succeeded(self, now)
 
     def end(self, outcome: Outcome, now: float, *, cost_nano_usd: int = 0) -> None:
         """End the attempt with its one outcome; RuntimeError if it has ended before."""
@@ -331,6 +340,8 @@ class Attempt:
                 slot.ttft(self.ttft * 1000)
             if not self.known:
                 subject.succeeded(self, now)
+            if subject.breaks is not None and self.began > subject.breaks:
+                subject.breaks = None
             if now < subject.backend.hurried_until:
                 subject.monitor.hurry(now, seconds=PACE_SECONDS)
         elif effect.outcome_class is _FAILURE:
@@ -345,6 +356,8 @@ class Attempt:
                 subject.refused(self, now)
 
     def _failed(self, now: float, *, connect: bool) -> None:
+        if self.ttft is not None:
+            self.subject.breaks = self.began
         # A probe whose stream had content has succeeded already; what follows is ordinary.
         if self.probe and self.known:
             self.subject.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)

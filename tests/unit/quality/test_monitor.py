@@ -161,11 +161,43 @@ class TestBreakers:
         for _ in range(2):
             probe = bench.subject.begin(bench.now, probe=True)
             probe.content(bench.now + 0.5)
-            probe.end(Outcome.CUT, bench.now + 1.0)
             bench.now += 2.0
         assert bench.state is BreakerState.CLOSED
         counts = bench.subject.series.last(3600.0, bench.now - START, Family.MINUTE)
-        assert (counts.errors, counts.probe_successes, counts.probe_failures) == (7, 2, 0)
+        assert (counts.errors, counts.probe_successes, counts.probe_failures) == (5, 2, 0)
+
+    def test_where_streams_break_one_is_a_success_at_its_end_alone(self, bench: Bench) -> None:
+        for number in range(5):
+            assert bench.state is BreakerState.CLOSED
+            stream = bench.subject.begin(bench.now)
+            stream.content(bench.now + 0.5)
+            stream.end(Outcome.CUT if number % 2 else Outcome.TIMEOUT, bench.now + 1.0)
+            bench.now += 2.0
+        assert bench.state is BreakerState.OPEN
+        bench.later(31.0)
+        probe = bench.subject.begin(bench.now, probe=True)
+        probe.content(bench.now + 0.5)
+        counts = bench.subject.series.last(3600.0, bench.now - START, Family.MINUTE)
+        assert counts.probe_successes == 0
+        probe.end(Outcome.CUT, bench.now + 1.0)
+        assert bench.state is BreakerState.OPEN
+
+    def test_a_complete_stream_ends_what_broken_ones_began(self, bench: Bench) -> None:
+        for _ in range(4):
+            stream = bench.subject.begin(bench.now)
+            stream.content(bench.now + 0.5)
+            stream.end(Outcome.CUT, bench.now + 1.0)
+            bench.now += 2.0
+        whole = bench.subject.begin(bench.now)
+        whole.content(bench.now + 0.5)
+        assert bench.subject.breaker.row.length == 4
+        whole.end(Outcome.SUCCESS, bench.now + 1.0)
+        assert bench.subject.breaker.row.length == 0
+        bench.now += 2.0
+        bench.fail(4)
+        next_one = bench.subject.begin(bench.now)
+        next_one.content(bench.now + 0.5)
+        assert bench.subject.breaker.row.length == 0
 
     def test_connect_errors_of_several_models_make_a_row_of_the_backend(self, bench: Bench) -> None:
         others = [bench.monitor.subject("uid-a", f"model-{n}") for n in range(5)]
