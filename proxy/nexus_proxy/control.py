@@ -152,12 +152,7 @@ class Control:
 
     def subjects(self, uid: str) -> list[Subject]:
         """The subjects of a backend that are candidates now."""
-        return [
-            candidate.subject
-            for members in self.table.candidates.values()
-            for candidate in members
-            if candidate.backend.uid == uid
-        ]
+        return [candidate.subject for candidate in self._live.candidates(uid)]
 
 
 def _policy(backend: LLMBackend, policies: Iterable[QualityPolicy]) -> Policy:

@@ -21,6 +21,11 @@ from nexus_quality.health import Health, after_probe, parse_models
 # Plain HTTP needs no trust store; a TLS backend whose CA is missing must not be asked without one.
 _NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
+# First probes do not start all at once: requests are served between them.
+APART_SECONDS = 0.005
+# A probe that waited for others' connections would time out for their slowness.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
 Probed = Callable[[str, Health, "tuple[DiscoveredModel, ...] | None"], None]
 
 
@@ -49,12 +54,13 @@ class Prober:
             if uid not in wanted or wanted[uid].spec != known.spec:
                 task.cancel()
                 del self._tasks[uid]
-        for uid in wanted.keys() - self._tasks.keys():
-            task = asyncio.create_task(self._probe_forever(wanted[uid], probed))
-            self._tasks[uid] = (wanted[uid], task)
+        for order, uid in enumerate(wanted.keys() - self._tasks.keys()):
+            first = self._probe_forever(wanted[uid], probed, wait=order * APART_SECONDS)
+            self._tasks[uid] = (wanted[uid], asyncio.create_task(first))
 
-    async def _probe_forever(self, backend: LLMBackend, probed: Probed) -> None:
+    async def _probe_forever(self, backend: LLMBackend, probed: Probed, *, wait: float) -> None:
         health, check = Health(), backend.spec.health_check
+        await asyncio.sleep(wait)
         while True:
             health, models = await self.probe(backend, health)
             probed(backend.metadata.uid, health, models)
@@ -119,7 +125,10 @@ class Prober:
         client = self._clients.get(context)
         if client is None:
             client = self._clients[context] = httpx.AsyncClient(
-                transport=self._transport, verify=context or _NO_TRUST, trust_env=False
+                transport=self._transport,
+                verify=context or _NO_TRUST,
+                trust_env=False,
+                limits=_LIMITS,
             )
         return client
 

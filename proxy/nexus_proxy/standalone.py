@@ -39,7 +39,7 @@ from nexus_proxy.prober import Prober
 from nexus_proxy.secrets import FileSecrets, SecretSource
 from nexus_proxy.settings import Settings
 from nexus_quality.engine import BackendFacts, Engine
-from nexus_quality.health import Health, Patient, Suspicion, judged, suspicion
+from nexus_quality.health import Crowd, Health, Patient, judged
 from nexus_quality.monitor import Monitor
 from nexus_quality.policy import Policy
 from nexus_quality.published import shared_of
@@ -47,11 +47,16 @@ from nexus_quality.report import Answer, decode_report
 from nexus_quality.shared import SharedVerdict
 
 POLL_SECONDS = 1.0
+# Probes of many backends end in bursts; one table for all that end within this time.
+SETTLE_SECONDS = 0.1
 REPORTER = "standalone"
 # A starting operator waits for its reporters; here there is one, and it starts with us.
 NO_WAIT_SECONDS = 3600.0
 
 _log = logging.getLogger("nexus.proxy.standalone")
+
+Later = Callable[[float, Callable[[], None]], object]
+Look = tuple[ConditionStatus, str, tuple[DiscoveredModel, ...] | None]
 
 
 class StandaloneSource:
@@ -60,13 +65,19 @@ class StandaloneSource:
     """
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], *, clock: Callable[[], float]
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        *,
+        clock: Callable[[], float],
+        later: Later = lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call),
     ) -> None:
         assert settings.manifests is not None
         self._folder = settings.manifests
         self._namespace = settings.namespace
         self._environ = environ
         self._clock = clock
+        self._later = later
         self._offset = time.time() - clock()
         self._seen = fingerprint(self._folder)
         self._manifests = load(self._folder, namespace=self._namespace)
@@ -81,7 +92,8 @@ class StandaloneSource:
         self._health: dict[str, Health] = {}
         self._out: set[str] = set()
         self._models: dict[str, tuple[DiscoveredModel, ...]] = {}
-        self._looks: dict[str, tuple[object, ...]] = {}
+        self._dressed: dict[str, tuple[LLMBackend, Look, str, LLMBackend]] = {}
+        self._unsettled: set[str] = set()
         self._prober: Prober | None = None
         self._control: Control | None = None
         self._apply: Callable[[Objects], None] = lambda _objects: None
@@ -135,13 +147,16 @@ class StandaloneSource:
             self._health.pop(uid, None)
             self._out.discard(uid)
             self._models.pop(uid, None)
+            self._dressed.pop(uid, None)
         self._reapply()
         if self._prober is not None:
             self._prober.watch(manifests.objects.backends, self._probed)
 
     def _reapply(self) -> None:
-        backends = tuple(map(self._with_status, self._manifests.objects.backends))
-        self._apply(replace(self._manifests.objects, backends=backends))
+        objects = self._manifests.objects
+        crowd = self._crowd()
+        backends = tuple(self._with_status(backend, crowd) for backend in objects.backends)
+        self._apply(replace(objects, backends=backends))
 
     def _probed(self, uid: str, health: Health, models: tuple[DiscoveredModel, ...] | None) -> None:
         before = self._health.get(uid, Health())
@@ -150,22 +165,32 @@ class StandaloneSource:
             _log.info("%s: Healthy=%s: %s", self._id(uid), health.status, health.message)
         if models is not None:
             self._models[uid] = models
-        if any(self._look_of(b) != self._looks.get(uid) for b in self._backends(uid)):
-            self._reapply()
+        if not self._unsettled:
+            self._later(SETTLE_SECONDS, self._settle)
+        self._unsettled.add(uid)
 
-    def _backends(self, uid: str) -> list[LLMBackend]:
-        return [b for b in self._manifests.objects.backends if b.metadata.uid == uid]
+    def _settle(self) -> None:
+        """Look at all that was probed meanwhile: a new table if routing can see any of it."""
+        probed, self._unsettled = self._unsettled, set()
+        crowd = self._crowd()
+        for backend in self._manifests.objects.backends:
+            uid = backend.metadata.uid
+            if uid in probed and self._look_of(backend, crowd)[0] != self._dressed[uid][1]:
+                self._reapply()
+                return
 
-    def _look_of(self, backend: LLMBackend) -> tuple[object, ...]:
-        """What routing can see of a backend's health."""
+    def _look_of(self, backend: LLMBackend, crowd: Crowd) -> tuple[Look, Health]:
+        """What routing can see of a backend's health, and all there is."""
         uid = backend.metadata.uid
-        health = self._judged(backend)
-        return health.status, health.reason, self._models.get(uid)
+        health = self._judged(backend, crowd)
+        return (health.status, health.reason, self._models.get(uid)), health
 
-    def _with_status(self, backend: LLMBackend) -> LLMBackend:
+    def _with_status(self, backend: LLMBackend, crowd: Crowd) -> LLMBackend:
         uid = backend.metadata.uid
-        health = self._judged(backend)
-        self._looks[uid] = self._look_of(backend)
+        look, health = self._look_of(backend, crowd)
+        known = self._dressed.get(uid)
+        if known is not None and known[0] is backend and known[1:3] == (look, health.message):
+            return known[3]
         sick = health.status is ConditionStatus.FALSE
         (self._out.add if sick else self._out.discard)(uid)
         condition = Condition(
@@ -181,28 +206,32 @@ class StandaloneSource:
             models=self._models.get(uid, ()),
             probe_latency_milliseconds=health.latency_ms,
         )
-        return msgspec.structs.replace(backend, status=status)
+        dressed = msgspec.structs.replace(backend, status=status)
+        self._dressed[uid] = (backend, look, health.message, dressed)
+        return dressed
 
-    def _judged(self, backend: LLMBackend) -> Health:
+    def _judged(self, backend: LLMBackend, crowd: Crowd) -> Health:
         """What to make of the probes: traffic that succeeds outweighs them, and so does trouble
         of most backends at once.
         """
         uid, check = backend.metadata.uid, backend.spec.health_check
+        health = self._health.get(uid, Health())
+        if health.status is not ConditionStatus.FALSE:
+            return health
         span = check.failure_threshold * check.period_seconds
         return judged(
-            self._health.get(uid, Health()),
-            suspect=self._suspicion(backend),
+            health,
+            suspect=None if uid in self._out else crowd.suspicion(self._patient(backend)),
             served=self._succeeded_since(uid, self._clock() - span),
             heard=True,
             failure_threshold=check.failure_threshold,
             period_seconds=check.period_seconds,
         )
 
-    def _suspicion(self, backend: LLMBackend) -> Suspicion | None:
-        if backend.metadata.uid in self._out:
-            return None
-        probed = [b for b in self._manifests.objects.backends if b.metadata.uid in self._health]
-        return suspicion(self._patient(backend), map(self._patient, probed))
+    def _crowd(self) -> Crowd:
+        """The probed backends as they are now."""
+        backends = self._manifests.objects.backends
+        return Crowd(self._patient(b) for b in backends if b.metadata.uid in self._health)
 
     def _patient(self, backend: LLMBackend) -> Patient:
         uid, check = backend.metadata.uid, backend.spec.health_check
@@ -259,8 +288,11 @@ class StandaloneSource:
         self.agents.drain()
 
     def _id(self, uid: str) -> str:
-        ids = [f"{b.metadata.namespace}/{b.metadata.name}" for b in self._backends(uid)]
-        return ids[0] if ids else uid
+        backends = self._manifests.objects.backends
+        ids = (
+            f"{b.metadata.namespace}/{b.metadata.name}" for b in backends if b.metadata.uid == uid
+        )
+        return next(ids, uid)
 
     def waiting_for(self) -> str:
         """The first look at the folder."""

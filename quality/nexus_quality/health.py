@@ -8,6 +8,7 @@ verdict's business.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,30 +93,50 @@ class Patient:
     out: bool
 
 
-def suspicion(mine: Patient, all_probed: Iterable[Patient]) -> Suspicion | None:
-    """Whether `mine` fails together with more than half of the backends, three at least.
+class Crowd:
+    """The probed backends together: whether one of them fails along with most others.
 
-    `all_probed`: every backend that was probed, `mine` among them. Those that are out already can
-    turn no more, and count neither way.
+    Made once for as many questions as there are; an answer takes a look into a few sorted rows,
+    however many backends there are.
     """
-    if mine.failing_since is None:
-        return None
-    probed = [one for one in all_probed if not one.out]
-    together = [one for one in probed if _together(mine, one)]
-    failing = len(together)
-    if failing < SUSPECT_BACKENDS or 2 * failing <= len(probed):
-        return None
-    seconds = round(max(one.period_seconds for one in together))
-    return Suspicion(failing=failing, probed=len(probed), seconds=seconds)
+
+    def __init__(self, all_probed: Iterable[Patient]) -> None:
+        """`all_probed`: every backend that was probed. Those that are out already can turn no more,
+        and count neither way.
+        """
+        self._probed = 0
+        self._rows: dict[tuple[float, float], list[float]] = {}
+        for one in all_probed:
+            if one.out:
+                continue
+            self._probed += 1
+            if one.failing_since is not None:
+                pace = (one.period_seconds, one.timeout_seconds)
+                self._rows.setdefault(pace, []).append(one.failing_since)
+        for row in self._rows.values():
+            row.sort()
+
+    def suspicion(self, mine: Patient) -> Suspicion | None:
+        """Whether `mine`, one of the crowd, fails together with more than half, three at least:
+        they began to fail within a period, as far as probes can tell.
+        """
+        since = mine.failing_since
+        if since is None:
+            return None
+        failing, longest = 0, 0.0
+        for (period, timeout), row in self._rows.items():
+            reach = 1.2 * max(mine.period_seconds, period) + max(mine.timeout_seconds, timeout)
+            together = bisect_right(row, since + reach) - bisect_left(row, since - reach)
+            if together:
+                failing, longest = failing + together, max(longest, period)
+        if failing < SUSPECT_BACKENDS or 2 * failing <= self._probed:
+            return None
+        return Suspicion(failing=failing, probed=self._probed, seconds=round(longest))
 
 
-def _together(one: Patient, other: Patient) -> bool:
-    """Whether both began to fail within a period, as far as probes can tell."""
-    if one.failing_since is None or other.failing_since is None:
-        return False
-    period = max(one.period_seconds, other.period_seconds)
-    reach = 1.2 * period + max(one.timeout_seconds, other.timeout_seconds)
-    return abs(one.failing_since - other.failing_since) <= reach
+def suspicion(mine: Patient, all_probed: Iterable[Patient]) -> Suspicion | None:
+    """The same for one question: `mine` among `all_probed`."""
+    return None if mine.failing_since is None else Crowd(all_probed).suspicion(mine)
 
 
 def judged(

@@ -91,6 +91,11 @@ class LiveBackends:
         self._table = Table(candidates, live, rules)
         return self._table
 
+    def candidates(self, uid: str) -> Iterable[Candidate]:
+        """Those of one backend, a candidate per model."""
+        known = self._known.get(uid)
+        return () if known is None else known.candidates.values()
+
     def _by_model(self) -> dict[str, tuple[Candidate, ...]]:
         found: dict[str, list[Candidate]] = {}
         for known in sorted(self._known.values(), key=lambda k: (k.live.namespace, k.live.name)):

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from nexus_api import ConditionStatus, LLMBackend
-from nexus_proxy.control import Control
+from nexus_proxy.control import Control, Objects
 from nexus_proxy.manifests import InvalidManifests, load
 from nexus_proxy.prober import Prober
 from nexus_proxy.routing.live import LiveBackends
@@ -107,8 +107,12 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.now = 5000.0
+        self.tables = 0
+        self.due: list[Callable[[], None]] = []
         settings = Settings(manifests=folder)
-        self.source = StandaloneSource(settings, {}, clock=lambda: self.now)
+        self.source = StandaloneSource(
+            settings, {}, clock=lambda: self.now, later=lambda _seconds, call: self.due.append(call)
+        )
         self.router = Router(random=lambda: 0.5)
         self.monitor = Monitor(
             incarnation="ab" * 16,
@@ -125,8 +129,22 @@ class Bench:
         control = Control(
             monitor=self.monitor, router=self.router, live=live, shared=self.source.shared
         )
-        self.source.bind(control, self.monitor, lambda objects: control.apply(objects, self.now))
+        self.control = control
+        self.source.bind(control, self.monitor, self.apply)
         self.source._reapply()
+
+    def apply(self, objects: Objects) -> None:
+        self.tables += 1
+        self.control.apply(objects, self.now)
+
+    def probed(self, uid: str, health: Health) -> None:
+        self.source._probed(uid, health, None)
+        self.settle()
+
+    def settle(self) -> None:
+        due, self.due = self.due, []
+        for call in due:
+            call()
 
     @property
     def candidate(self) -> Any:
@@ -340,13 +358,13 @@ async def test_a_model_list_that_is_none_fails_the_probe(manifests: Manifests) -
 def test_failed_probes_take_a_backend_out_unless_traffic_succeeds(bench: Bench) -> None:
     uid = bench.candidate.subject.uid
     failed = Health(status=ConditionStatus.FALSE, reason="ProbeFailed", message="refused")
-    bench.source._probed(uid, failed, None)
+    bench.probed(uid, failed)
     assert bench.candidate.traits.unhealthy is not None
     bench.outcomes(Outcome.SUCCESS, 1)
-    bench.source._probed(uid, failed, None)
+    bench.probed(uid, failed)
     assert bench.candidate.traits.unhealthy is None
     bench.now += 200.0
-    bench.source._probed(uid, failed, None)
+    bench.probed(uid, failed)
     assert bench.candidate.traits.unhealthy is not None
 
 
@@ -362,11 +380,11 @@ def failing(since: float) -> Health:
 
 def test_leaving_unhealthy_is_a_slow_start_here_too(bench: Bench) -> None:
     uid = bench.candidate.subject.uid
-    bench.source._probed(uid, failing(1.0), None)
+    bench.probed(uid, failing(1.0))
     reason, action = bench.candidate.traits.unhealthy
     assert reason.startswith("3 probes in a row failed, 3 suffice (GET / answers 503), and no")
     assert action == "look at the backend, or correct spec.url or spec.healthCheck"
-    bench.source._probed(uid, Health(status=ConditionStatus.TRUE), None)
+    bench.probed(uid, Health(status=ConditionStatus.TRUE))
     assert bench.candidate.traits.unhealthy is None
     assert bench.standing is Standing.SLOW_START
 
@@ -376,14 +394,52 @@ def test_most_backends_failing_together_are_left_in_service_here_too(manifests: 
     folder = manifests(**{n: BACKEND.replace("name: b", f"name: {n}") for n in names})
     bench = Bench(folder)
     members = {c.backend.name: c for c in bench.router.table.candidates["m"]}
-    bench.source._probed(members["e"].backend.uid, Health(status=ConditionStatus.TRUE), None)
+    bench.probed(members["e"].backend.uid, Health(status=ConditionStatus.TRUE))
     for number, name in enumerate(names[:3]):
         first = replace(failing(float(number)), status=ConditionStatus.UNKNOWN, failures=1)
-        bench.source._probed(members[name].backend.uid, first, None)
+        bench.probed(members[name].backend.uid, first)
     for number, name in enumerate(names[:3]):
-        bench.source._probed(members[name].backend.uid, failing(float(number)), None)
+        bench.probed(members[name].backend.uid, failing(float(number)))
         assert members[name].traits.unhealthy is None
     (condition,) = next(
         b for b in bench.source._control.objects.backends if b.metadata.name == "b"
     ).status.conditions
     assert (condition.status, condition.reason) == ("Unknown", "ProberSuspect")
+
+
+MANY = 300
+
+
+def test_a_burst_of_probes_makes_one_table(manifests: Manifests) -> None:
+    text = "    ---".join(BACKEND.replace("name: b", f"name: b{n}") for n in range(MANY))
+    bench = Bench(manifests(a=text))
+    before = [c.traits for c in bench.router.table.candidates["m"]]
+    assert (len(before), bench.tables) == (MANY, 1)
+    uids = list(bench.router.table.backends)
+    for uid in uids:
+        bench.source._probed(uid, Health(status=ConditionStatus.TRUE), None)
+    assert (bench.tables, len(bench.due)) == (1, 1)
+    bench.settle()
+    assert bench.tables == 2
+    for uid in uids:
+        bench.source._probed(uid, Health(status=ConditionStatus.TRUE), None)
+    bench.settle()
+    assert bench.tables == 2, "nothing changed that routing can see"
+
+
+def test_a_new_table_takes_in_anew_only_what_changed(
+    manifests: Manifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("b", "c", "d", "e")
+    bench = Bench(manifests(**{n: BACKEND.replace("name: b", f"name: {n}") for n in names}))
+    configured: list[str] = []
+    whole = bench.control.configure
+
+    def configure(backend: LLMBackend, now: float) -> None:
+        configured.append(backend.metadata.name)
+        whole(backend, now)
+
+    monkeypatch.setattr(bench.control, "configure", configure)
+    (uid,) = (b.uid for b in bench.router.table.backends.values() if b.name == "d")
+    bench.probed(uid, failing(1.0))
+    assert configured == ["d"]
