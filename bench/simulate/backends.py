@@ -28,7 +28,7 @@ class Fault:
     `outcome`: what an attempt comes to after `after` seconds, None: nothing, it is only `slow`er to
     its first token. `share`: how many of the attempts; `period`: it comes and goes, bad in the
     first half; `models` and `proxies`: only theirs, empty is all; `limit`: so many attempts and no
-    more. `late`: the stream begins well and breaks in the middle.
+    more. `late`: the stream begins well, stops in the middle and comes to its outcome `after` that.
     """
 
     outcome: Outcome | None = None
@@ -58,7 +58,7 @@ class Fault:
 class Job:
     """One attempt at a backend; `content` and `end` tell the proxy what comes of it."""
 
-    __slots__ = ("began", "content", "cut", "end", "over", "placed", "proxy", "request", "slow")
+    __slots__ = ("began", "breaks", "content", "end", "over", "placed", "proxy", "request", "slow")
 
     def __init__(
         self,
@@ -70,7 +70,8 @@ class Job:
     ) -> None:
         self.request, self.proxy, self.began = request, proxy, began
         self.content, self.end = content, end
-        self.placed = self.over = self.cut = False
+        self.placed = self.over = False
+        self.breaks: Fault | None = None
         self.slow = 0.0
 
 
@@ -99,7 +100,7 @@ class SimBackend:
                 if fault.outcome is None:
                     job.slow += fault.slow
                 elif fault.late:
-                    job.cut = True
+                    job.breaks = fault
                 else:
                     self._end_later(job, fault.outcome, fault.after, fault.retry_after)
                     return
@@ -141,8 +142,9 @@ class SimBackend:
         if job.over:
             return
         job.content()
-        if job.cut:
-            self._end_later(job, Outcome.CUT, job.request.decode / 2, None)
+        fault = job.breaks
+        if fault is not None and fault.outcome is not None:
+            self._end_later(job, fault.outcome, job.request.decode / 2 + fault.after, None)
         else:
             self._end_later(job, Outcome.SUCCESS, job.request.decode, None)
 

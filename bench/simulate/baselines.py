@@ -32,6 +32,7 @@ from nexus_quality.rules import fire
 from nexus_quality.window import Family, Window
 
 SAMPLE = Path(__file__).parents[2] / "manifests" / "samples" / "qualitypolicy-seed.yaml"
+_IN_A_200 = (Outcome.MALFORMED, Outcome.STREAM_ERROR, Outcome.ERROR_BODY)
 _SERVER_SIDE = (Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.CONNECT_ERROR)
 
 
@@ -159,6 +160,8 @@ class PlainAttempt:
     def end(self, outcome: Outcome, now: float, retry_after: float | None) -> None:
         """The outcome."""
         self._chosen.in_flight -= 1
+        if outcome in _IN_A_200 and not self._headed:
+            self._chosen.detector.headed(now, now - self._began)
         self._chosen.detector.ended(outcome, now, now - self._began)
         self._gate.look()
 

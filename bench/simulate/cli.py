@@ -8,7 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.simulate.runner import Outcome, run
+from bench.simulate.batches import Batches
+from bench.simulate.constants import VARIED_SEEDS
+from bench.simulate.runner import Outcome, run, tasks, variations
 from bench.simulate.scenarios import BY_NAME, CHANCES, QUICK, SCENARIOS, Scenario
 from bench.simulate.svg import timeline
 from bench.simulate.tables import report
@@ -30,7 +32,10 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     seeds = options.seeds or (QUICK_SEEDS if options.quick else SEEDS)
     began = time.monotonic()
-    outcome = run(scenarios, seeds=seeds, pictures=PICTURES)
+    todo = tasks(scenarios, seeds, PICTURES)
+    if options.constants or (options.scenario is None and not options.quick):
+        todo += variations(min(seeds, VARIED_SEEDS))
+    outcome = run(todo, seeds=seeds, batches=Batches(options.batches), minutes=options.minutes)
     text = report(outcome)
     print(text)
     print(f"{seeds} seeds, {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -44,6 +49,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help=f"default {SEEDS}, with --quick {QUICK_SEEDS}")
     parser.add_argument("--scenario", help="names, separated by commas; default: all")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
+    parser.add_argument("--constants", action="store_true", help="vary the constants as well")
+    parser.add_argument("--batches", type=Path, help="a directory: what is in it is not run again")
+    parser.add_argument("--minutes", type=float, help="then stop, and print what there is")
     parser.add_argument("--write", action="store_true", help="update docs/quality.md, docs/img")
     return parser.parse_args(arguments)
 

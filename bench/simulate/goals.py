@@ -70,6 +70,16 @@ class Reader:
         found = [s for name in names for r in (0, 2) for s in self.of(name, retries=r)]
         return sum(getattr(s, what) for s in found) if found else None
 
+    def share(self, name: str, other: str, what: str) -> float | None:
+        """Percent of our own median in another scenario."""
+        this, that = self.median(name, what), self.median(other, what)
+        return None if this is None or not that else 100.0 * this / that
+
+    def percent(self, name: str, what: str) -> float | None:
+        """A median in percent."""
+        found = self.median(name, what)
+        return None if found is None else 100.0 * found
+
     def ratio(self, name: str, what: str, other: str, retries: int = 0) -> float | None:
         """Percent of another policy's median."""
         ours, theirs = (self.median(name, what, policy, retries) for policy in (NEXUS, other))
@@ -116,7 +126,26 @@ GOALS: tuple[tuple[str, float, str, Callable[[Reader], float | None]], ...] = (
     ("one bad model (O): times the other one was left out, all seeds", 0, "",
      lambda r: r.total(("O",), "other_model_outs")),
     ("one liar of ten (Poison): exclusions in all seeds", 0, "", lambda r: _wrong(r, "Poison")),
+    ("one that claims all is well, beside nine (Praise): failed attempts, of those without", 120,
+     " %", lambda r: r.share("Praise", "Honest", "failures_extra")),
+    ("clocks off, reports twice, operator restarted (Pskew): outcomes counted wrong, all seeds", 0,
+     "", lambda r: r.total(("Pskew",), "miscounted")),
     ("all at 70 % (E): requests turned away, worst", 0, "", lambda r: r.most(("E",), "rejected")),
+    ("hang of 30 s (C), no retries: lost requests, of the seed's", 20, " %",
+     lambda r: r.ratio("C", "lost_extra", SEED)),
+    ("hang of 120 s (C120), no retries: failed attempts, of the seed's", 20, " %",
+     lambda r: r.ratio("C120", "failures_extra", SEED)),
+    ("streams that hang (Qstall), no retries: lost requests, of the seed's", 20, " %",
+     lambda r: r.ratio("Qstall", "lost_extra", SEED)),
+    ("one unlucky first request (D): times out, all seeds", 0, "",
+     lambda r: r.total(("D",), "outs")),
+    ("slow (F), no retries: slow answers, of the seed's", 30, " %",
+     lambda r: r.ratio("F", "slow", SEED)),
+    ("flapping (G), no retries: failed attempts, of the seed's", 5, " %",
+     lambda r: r.ratio("G", "failures_extra", SEED)),
+    ("two of three down (J): share of the traffic that they get", 3, " %",
+     lambda r: r.percent("J", "share")),
+    ("15 s down (L): back after its end, median", 30, " s", lambda r: r.median("L", "in_after")),
 )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ class Journey:
         failed = OUTCOMES[outcome].outcome_class is OutcomeClass.FAILURE
         self._log.ended(attempt.backend, self._proxy, self._request, self._began, failed=failed)
         attempt.end(outcome, now, retry_after)
-        if outcome in _FINAL or self._job.cut:
+        if outcome in _FINAL or self._job.breaks is not None:
             self._finish(_FATES.get(outcome, Fate.FAILED))
             return
         quick = outcome is Outcome.CONNECT_ERROR or (

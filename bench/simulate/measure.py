@@ -63,6 +63,7 @@ class Result:
     wasted: list[float] = field(default_factory=list)
     bins: Counter[tuple[int, int, bool]] = field(default_factory=Counter)
     refused_reports: int = 0
+    miscounted: int = 0
     fifth: dict[tuple[int, int], float] = field(default_factory=dict)
 
     @property

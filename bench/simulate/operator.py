@@ -29,6 +29,7 @@ from nexus_quality.verdicts import Verdicts
 EXPIRE_SECONDS = 10.0
 ROUND_SECONDS = 30.0
 WARM_SECONDS = 3600.0
+LATEST_COPY_SECONDS = 60.0
 
 Watcher = Callable[[str, SharedVerdict], None]
 
@@ -36,7 +37,7 @@ Watcher = Callable[[str, SharedVerdict], None]
 @dataclass(frozen=True, slots=True)
 class Delays:
     """Medians of log-normal delays, in seconds: a report's way, the operator's turn, a status
-    write, a watch event.
+    write, a watch event. `twice`: the share of reports of which a copy comes up to a minute later.
     """
 
     report: float = 0.02
@@ -44,6 +45,7 @@ class Delays:
     write: float = 0.03
     watch: float = 0.02
     spread: float = 0.6
+    twice: float = 0.0
 
 
 class Operator:
@@ -103,6 +105,9 @@ class Operator:
     def post(self, proxy: int, body: bytes, answered: Callable[[Answer | None], None]) -> None:
         """A report sets out; the answer, or None, comes back."""
         self._world.after(self._delay("report"), lambda: self._receive(proxy, body, answered))
+        if self._delays.twice and self._chance.random() < self._delays.twice:
+            late = LATEST_COPY_SECONDS * self._chance.random()
+            self._world.after(late, lambda: self._receive(proxy, body, lambda _: None))
 
     def _receive(self, proxy: int, body: bytes, answered: Callable[[Answer | None], None]) -> None:
         answer = None

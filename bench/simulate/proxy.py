@@ -7,13 +7,14 @@ byte path, whose order of calls `journey` and the attempts here repeat. No decis
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from dataclasses import replace
 from typing import Any
 
 from bench.simulate.journey import Waiting
 from bench.simulate.measure import Log
 from bench.simulate.objects import uid_of
 from bench.simulate.operator import Operator
-from bench.simulate.world import World
+from bench.simulate.world import Clock, World
 
 from nexus_api import LLMBackend
 from nexus_proxy.control import Control, Objects
@@ -77,34 +78,38 @@ class NexusProxy:
         number: int,
         *,
         life: int = 0,
+        skew: float = 0.0,
     ) -> None:
         chance = world.chance(f"proxy/{number}/{life}")
         self.number, self.gone = number, False
         self.chance = chance
+        self.clock = clock = Clock(world, skew)
         self._world, self._log, self._operator, self._objects = world, log, operator, objects
         self.router = Router(random=chance.random)
         self.queue = Queue(
             self.router,
-            clock=lambda: world.now,
+            clock=lambda: clock.now,
             later=lambda seconds, action: _Timer(world, seconds, action),
             counters=self.router.counters.queue,
         )
         self.router.woken = self.queue.stir
         self.monitor = Monitor(
             incarnation=f"{number:016x}{life:016x}",
-            started=world.now,
+            started=clock.now,
             random=chance.random,
             on_change=self._changed,
             on_urgent=self._urgent,
         )
         self.reporter = Reporter(
             deliver=self._deliver,
-            clock=lambda: world.now,
+            clock=lambda: clock.now,
             random=chance.random,
             counters=Counters(),
         )
         self.reporter.attach(self.monitor)
-        self._verdicts: dict[str, SharedVerdict] = dict(operator.published)
+        self._verdicts: dict[str, SharedVerdict] = {
+            uid: self._on_own_clock(verdict) for uid, verdict in operator.published.items()
+        }
         self._standings: dict[tuple[str, str], bool] = {}
         self._sending = False
         self._wake_at = float("inf")
@@ -117,7 +122,7 @@ class NexusProxy:
             shared=self._shared,
             utc_month=lambda: "2026-01",
         )
-        self.control.apply(objects, world.now)
+        self.control.apply(objects, clock.now)
         operator.watch(number, self._observed)
         world.every(TICK_SECONDS, self._tick, first=chance.random())
         self._schedule()
@@ -137,13 +142,22 @@ class NexusProxy:
 
     def _observed(self, uid: str, verdict: SharedVerdict) -> None:
         if not self.gone:
-            self._verdicts[uid] = verdict
+            self._verdicts[uid] = self._on_own_clock(verdict)
             backend = next(b for b in self._objects.backends if b.metadata.uid == uid)
-            self.control.configure(backend, self._world.now)
+            self.control.configure(backend, self.clock.now)
+
+    def _on_own_clock(self, verdict: SharedVerdict) -> SharedVerdict:
+        of, models = self.clock.of, verdict.models
+        return replace(
+            verdict,
+            until=of(verdict.until),
+            recovered=of(verdict.recovered),
+            models={model: self._on_own_clock(one) for model, one in models.items()},
+        )
 
     def _tick(self) -> None:
         if not self.gone:
-            self.monitor.tick(self._world.now)
+            self.monitor.tick(self.clock.now)
 
     def _changed(self) -> None:
         self.router.invalidate()
@@ -165,13 +179,14 @@ class NexusProxy:
         due = self.reporter.next_due()
         if not self._sending and due < self._wake_at:
             self._wake_at = due
-            self._world.at(due, lambda: self._woken(due))
+            self._world.at(self.clock.ahead(due), lambda: self._woken(due))
 
     def _woken(self, due: float) -> None:
         if self.gone or self._sending or due != self._wake_at:
             return
         self._wake_at = float("inf")
-        if self.reporter.next_due() <= self._world.now:
+        # A clock that runs fast or slow shows its hour a rounding error early.
+        if self.reporter.next_due() <= self.clock.now + 1e-6:
             self._sending = True
             self._go_on(self.reporter.send_due(), lambda coroutine: coroutine.send(None))
         else:
@@ -215,7 +230,7 @@ class NexusAsk(Waiting):
 
     def first(self, now: float) -> NexusAttempt | Waiting | None:
         """The first attempt."""
-        queue = self._proxy.queue
+        queue, now = self._proxy.queue, self._proxy.clock.now
         if queue.depth:
             return self._taken(queue.arrive(self, now), now)
         return self._taken(self._proxy.router.choose(self.call, now), now)
@@ -224,6 +239,7 @@ class NexusAsk(Waiting):
         """The attempt after one that failed."""
         assert self.last is not None
         self.call.tried.append((self.last, "failed"))
+        now = self._proxy.clock.now
         found = self._proxy.router.again(self.call, now, first_retry_free=quick)
         return self._taken(found, now)
 
@@ -267,12 +283,12 @@ class NexusAttempt:
 
     def content(self, now: float) -> None:
         """The first token."""
-        self._first = now
+        self._first = now = self._proxy.clock.now
         self._attempt.content(now)
 
     def end(self, outcome: Outcome, now: float, retry_after: float | None) -> None:
         """The outcome."""
-        candidate = self._choice.candidate
+        candidate, now = self._choice.candidate, self._proxy.clock.now
         if outcome is Outcome.SUCCESS:
             candidate.backend.observe_latency((self._first - self._began) * 1000.0)
         elif outcome is Outcome.THROTTLED:

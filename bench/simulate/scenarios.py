@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bench.simulate.arrivals import Demand, Traffic
-from bench.simulate.backends import Fault
-from bench.simulate.poison import poison
+from bench.simulate.backends import FIRST_TOKEN_SECONDS, Fault
+from bench.simulate.operator import Delays
+from bench.simulate.poison import poison, praise
 from bench.simulate.simulation import ALONE, NEXUS, POLICIES, Shape, Simulation
 
 from nexus_quality.outcome import Outcome
 
 Change = tuple[float, Callable[[Simulation], None]]
 BOTH = (0, 2)
+IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ ONE = Shape(traffic=Traffic(rps=2.0))
 FRESH = replace(ONE, warm=0.0)
 YOUNG = replace(ONE, warm=60.0)
 THREE = Shape(traffic=Traffic(rps=2.0), proxies=3, slots=64, warm=600.0)
+SKEWED = replace(THREE, delays=Delays(twice=0.33), skew=5.0, audited=True)
 QUIET = {k: Shape(traffic=Traffic(rps=0.02 / k), proxies=k) for k in (1, 3, 10)}
 TIGHT = Shape(traffic=Traffic(rps=4.5), slots=9, queue=20, warm=600.0)
 MODELS = replace(ONE, traffic=Traffic(rps=2.0, demands=(Demand("m"), Demand("other"))))
@@ -95,6 +98,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="C", title="hangs, 30 s timeout, 10 min", shape=ONE,
         faults=_broken(Outcome.TIMEOUT, after=30.0),
+    ),
+    Scenario(
+        name="C120", title="answers never come, 10 min", shape=ONE, seconds=1200.0,
+        faults=_broken(Outcome.TIMEOUT, after=FIRST_TOKEN_SECONDS),
+        note="each fails after firstTokenSeconds, 120",
     ),
     Scenario(
         name="D", title="one unlucky first request", shape=FRESH, faults=_broken(limit=1),
@@ -168,7 +176,17 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="Qcut", title="streams of one backend break in the middle, 10 min", shape=ONE,
-        faults=_broken(late=True),
+        faults=_broken(Outcome.CUT, late=True, after=0.0),
+    ),
+    Scenario(
+        name="Qstall", title="streams of one backend stop in the middle, 10 min", shape=ONE,
+        faults=_broken(Outcome.TIMEOUT, late=True, after=IDLE_SECONDS),
+        note="each fails after idleSeconds, 60",
+    ),
+    Scenario(
+        name="Qbad", title="one backend answers 200 with an error object or a malformed chunk",
+        shape=ONE, note="10 min, half of each",
+        faults=(*_broken(Outcome.ERROR_BODY, share=0.5), *_broken(Outcome.MALFORMED)),
     ),
     Scenario(
         name="Qgone", title="30 % of the clients leave early, no fault", shape=LEAVING, bad=(),
@@ -186,6 +204,20 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="F3", title="A over 3 proxies of 2 rps", shape=THREE, faults=DOWN,
     ),
     Scenario(
+        name="Pskew", title="P without the restart, clocks off by 5 s, every third report twice",
+        shape=SKEWED, faults=DOWN, changes=RESTARTS[:2], policies=(NEXUS,), retries=(0,),
+        note="clocks run fast or slow by 18 s an hour, a copy comes up to a minute late",
+    ),
+    Scenario(
+        name="Away", title="3 proxies of 2 rps, down for 60 s, the operator dies at 10 s for good",
+        shape=THREE, faults=_broken(end=60.0), changes=((10.0, _operator_away),), seconds=600.0,
+        ends=60.0, policies=(NEXUS,), retries=(0,),
+    ),
+    Scenario(
+        name="F3C", title="C over 3 proxies of 2 rps", shape=THREE,
+        faults=_broken(Outcome.TIMEOUT, after=30.0), policies=(NEXUS,), retries=(0,),
+    ),
+    Scenario(
         name="F3B", title="B over 3 proxies of 2 rps", shape=THREE, faults=_broken(share=0.6),
         seconds=1200.0,
     ),
@@ -197,6 +229,18 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="Poison", title="nine honest proxies, one that claims everything fails",
         shape=POISONED, bad=(), changes=((0.0, poison),), policies=(NEXUS,), retries=(0,),
+    ),
+    Scenario(
+        name="Honest", title="A over the nine honest proxies alone", shape=POISONED, faults=DOWN,
+        policies=(NEXUS, ALONE), retries=(0,),
+    ),
+    Scenario(
+        name="K9", title="K over these nine proxies", shape=POISONED, faults=_broken(share=0.3),
+        policies=(NEXUS,), retries=(0,),
+    ),
+    Scenario(
+        name="Praise", title="A over nine honest proxies, one claims that all is well, a lot of it",
+        shape=POISONED, faults=DOWN, changes=((0.0, praise),), policies=(NEXUS,), retries=(0,),
     ),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import gc
 import os
 import pickle
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,18 +22,24 @@ from bench.simulate.measure import Log, Result
 from bench.simulate.objects import objects
 from bench.simulate.operator import Delays, Operator
 from bench.simulate.proxy import NexusProxy
-from bench.simulate.world import World
+from bench.simulate.world import EPOCH, World
+
+from nexus_quality.engine import Engine
+from nexus_quality.window import Family
 
 NEXUS = "nexus"
 ALONE = "alone"  # the product's own breakers without an operator
 POLICIES = (NEXUS, *BASELINES)
 DRAIN_SECONDS = 200.0
+LAST_REPORTS_SECONDS = 100.0  # a full report of everybody, and the last copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """A fleet and its backends. `traffic` is each proxy's; `warm`: seconds before the measured
-    part; `quality`: the spec of the QualityPolicy, the defaults where it is silent.
+    part; `quality`: the spec of the QualityPolicy, the defaults where it is silent. `skew`: the
+    clocks of the proxies are off by so many seconds more from one to the next, the middle one's
+    not at all. `audited`: at the end what the operator counted is held against the proxies' own.
     """
 
     traffic: Traffic
@@ -44,6 +50,8 @@ class Shape:
     warm: float = 3600.0
     quality: tuple[tuple[str, Any], ...] = ()
     delays: Delays = field(default_factory=Delays)
+    skew: float = 0.0
+    audited: bool = False
 
 
 class Simulation:
@@ -58,6 +66,7 @@ class Simulation:
             for number in range(shape.backends)
         ]
         self.operator: Operator | None = None
+        self._proxies: list[NexusProxy] = []
         self.gates: list[Gate] = list(self._gates())
         self.arrivals = [
             Arrivals(world, shape.traffic, str(number), self._deliver_to(number))
@@ -82,16 +91,23 @@ class Simulation:
         if self.policy == ALONE:
             self.operator.away()
         for number in range(shape.proxies):
-            yield NexusProxy(world, self.log, self.operator, self._objects, number)
+            yield self._proxy(number)
+
+    def _proxy(self, number: int, life: int = 0) -> NexusProxy:
+        assert self.operator is not None
+        skew = self.shape.skew * (number - self.shape.proxies // 2)
+        made = NexusProxy(
+            self.world, self.log, self.operator, self._objects, number, life=life, skew=skew
+        )
+        self._proxies.append(made)
+        return made
 
     def restart_proxy(self, number: int, life: int) -> None:
         """A proxy is killed and started again; requests on their way go on."""
         old = self.gates[number]
         if isinstance(old, NexusProxy) and self.operator is not None:
             old.stop()
-            self.gates[number] = NexusProxy(
-                self.world, self.log, self.operator, self._objects, number, life=life
-            )
+            self.gates[number] = self._proxy(number, life)
 
     def _deliver_to(self, number: int) -> Callable[[Request], None]:
         def deliver(request: Request) -> None:
@@ -125,7 +141,23 @@ class Simulation:
         end = began + seconds + DRAIN_SECONDS
         while self.log.open and self.world.now < end:
             self.world.run(self.world.now + 10.0)
+        if self.shape.audited and self.operator is not None:
+            self.world.run(self.world.now + LAST_REPORTS_SECONDS)
+            now = EPOCH + self.world.now
+            self.log.result.miscounted = miscounted(self.operator.engine, self._proxies, now)
         return self.log.close(seconds)
+
+
+def miscounted(engine: Engine, proxies: Sequence[NexusProxy], now: float) -> int:
+    """Requests and errors of the hour of which the operator has another number than the proxies."""
+    wrong = 0
+    for uid in engine.backends():
+        series = [s for p in proxies for (u, _), s in p.monitor.recorder.series.items() if u == uid]
+        cells = [cell for one in series for cell in one.cells() if cell.family == Family.MINUTE]
+        hour = engine.figures(uid, now).whole.hour
+        wrong += abs(hour.requests - sum(cell.requests for cell in cells))
+        wrong += abs(hour.errors - sum(cell.errors for cell in cells))
+    return wrong
 
 
 def branch(run: Callable[[], Result]) -> Result:

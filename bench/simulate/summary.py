@@ -40,6 +40,8 @@ class Summary:
     until_lag: float | None
     other_model_outs: int
     slow_short: int
+    refused_reports: int
+    miscounted: int
 
 
 def summary(scenario: Scenario, result: Result, free: Result | None) -> Summary:
@@ -72,6 +74,8 @@ def summary(scenario: Scenario, result: Result, free: Result | None) -> Summary:
         until_lag=_until_lag(scenario, result, bad),
         other_model_outs=sum(move.model == "other" for move in outs),
         slow_short=result.slow_by_model["short"],
+        refused_reports=result.refused_reports,
+        miscounted=result.miscounted,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
+from bench.simulate.constants import VARIATIONS, Variation
 from bench.simulate.goals import Reader, goals
 from bench.simulate.runner import Outcome
-from bench.simulate.scenarios import CHANCE_SECONDS, CHANCES, SCENARIOS, Scenario
+from bench.simulate.scenarios import BY_NAME, CHANCE_SECONDS, CHANCES, SCENARIOS, Scenario
 from bench.simulate.simulation import ALONE, NEXUS
 from bench.simulate.summary import Summary
 
@@ -96,9 +97,56 @@ def chance_table(outcome: Outcome) -> str:
     return markdown(header, rows)
 
 
+def constants_table(outcome: Outcome) -> str:
+    """The constants, each with other values, on the same seeds."""
+    reader = Reader(outcome)
+    rows = [row for variation in VARIATIONS for row in _variation_rows(reader, variation)]
+    header = ("constant", "value", "scenario", "failed attempts", "out after s", "back after s",
+              "exclusions an hour")  # fmt: skip
+    return markdown(header, rows) if rows else ""
+
+
+def _variation_rows(reader: Reader, variation: Variation) -> Iterator[list[str]]:
+    for name in variation.scenarios:
+        other = reader.of(name, NEXUS + variation.name)
+        shipped = reader.of(name)[: len(other)]
+        hours = BY_NAME[name].seconds / 3600
+        told = ((f"{variation.shipped} (shipped)", shipped), (variation.value, other))
+        for value, found in told if other else ():
+            often = statistics.mean(max(s.outs, s.verdicts) for s in found) / hours
+            yield [
+                variation.constant,
+                value,
+                f"{name}, {len(found)} seeds",
+                spread(s.failures_extra for s in found),
+                spread(s.out_after for s in found),
+                spread(s.in_after for s in found),
+                f"{often:.2f}",
+            ]
+
+
+def origin(outcome: Outcome) -> str:
+    """Of which sources and how many seeds the tables are, policy by policy."""
+    told = []
+    for policy, name in NAMES.items():
+        seeds = [
+            len(found)
+            for (scenario, label, _), found in outcome.summaries.items()
+            if label == policy and BY_NAME[scenario].seeds is None
+        ]
+        if seeds:
+            least, most = min(seeds), max(seeds)
+            number = f"{most}" if least == most else f"{least} to {most}"
+            commits = ", ".join(sorted(outcome.commits.get(policy, ())))
+            told.append(f"{name}: {number} seeds" + (f", commit {commits}" if commits else ""))
+    return "; ".join(told) + "." if told else ""
+
+
 def report(outcome: Outcome) -> str:
     """Everything, as a section of Markdown without its heading."""
+    constants = constants_table(outcome)
     parts = [
+        origin(outcome) + "\n",
         "### Goals\n",
         markdown(("goal", "limit", "measured", ""), [goal.row() for goal in goals(outcome)]),
         "### Scenarios\n",
@@ -113,4 +161,6 @@ def report(outcome: Outcome) -> str:
             "is expected of these, they are as they are.\n",
             chances,
         ]
+    if constants:
+        parts += ["### Constants\n", constants]
     return "\n".join(parts)

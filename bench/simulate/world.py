@@ -15,6 +15,7 @@ from collections.abc import Callable
 EPOCH = 1_767_225_600.0  # epoch seconds at the beginning of the world
 
 Action = Callable[[], None]
+FAST = 0.001  # how much faster a clock runs for each second that it is off: 3.6 s an hour
 
 
 class World:
@@ -54,3 +55,23 @@ class World:
             self.now, _, action = heapq.heappop(queue)
             action()
         self.now = max(self.now, until)
+
+
+class Clock:
+    """The clock of one process: off by `skew` seconds, and running fast or slow by FAST of that."""
+
+    def __init__(self, world: World, skew: float) -> None:
+        self._world, self._skew, self._pace = world, skew, 1.0 + FAST * skew
+
+    @property
+    def now(self) -> float:
+        """Seconds on this clock."""
+        return self._world.now * self._pace + self._skew
+
+    def of(self, when: float | None) -> float | None:
+        """The world's time on this clock, so far from now as it is."""
+        return None if when is None else self.now + (when - self._world.now)
+
+    def ahead(self, when: float) -> float:
+        """The world's time when this clock shows `when`."""
+        return (when - self._skew) / self._pace

@@ -17,7 +17,7 @@ GREY = Fault(outcome=Outcome.SERVER_ERROR, share=0.6, end=60.0)
 TROUBLES = (
     (DOWN,),
     (Fault(outcome=Outcome.THROTTLED, share=0.5, retry_after=2.0),),
-    (Fault(outcome=Outcome.CUT, late=True, share=0.5), GREY),
+    (Fault(outcome=Outcome.CUT, late=True, after=0.0, share=0.5), GREY),
     (Fault(outcome=Outcome.SERVER_ERROR, share=0.7, backends=(0, 1, 2)),),
 )
 
@@ -93,7 +93,7 @@ def test_the_seed_answers_nobody_when_all_backends_fail_and_the_product_some(sim
 
 
 def test_streams_that_break_late_are_no_failure_to_who_reads_only_the_head(simulate) -> None:
-    cut = Fault(outcome=Outcome.CUT, late=True)
+    cut = Fault(outcome=Outcome.CUT, late=True, after=0.0)
     losses = {policy: simulate(policy, cut, seconds=300.0).lost for policy in POLICIES}
     assert losses[NEXUS] < losses["linkerd"]
     assert losses[NEXUS] < losses["envoy"]

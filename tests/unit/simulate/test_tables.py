@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from bench.simulate import cli
 from bench.simulate.backends import Fault
+from bench.simulate.batches import Batches
+from bench.simulate.constants import VARIATIONS, varied
 from bench.simulate.goals import Goal, goals
 from bench.simulate.runner import Outcome as Results
-from bench.simulate.runner import perform, tasks
+from bench.simulate.runner import perform, run, tasks
 from bench.simulate.scenarios import BY_NAME, CHANCES, SCENARIOS
 from bench.simulate.summary import Summary
 from bench.simulate.svg import timeline
@@ -64,6 +66,42 @@ def test_names_are_unique_and_every_letter_of_the_plan_is_there() -> None:
     letters = {name[0] for name in names}
     # R is A: nothing but traffic is probed here, and the probe would answer well throughout.
     assert set("ABCDEFGHIJKLMNOPQST") <= letters
+
+
+@pytest.mark.parametrize("variation", VARIATIONS, ids=lambda one: one.name)
+def test_a_constant_is_another_while_it_is_varied_and_then_as_shipped(variation) -> None:
+    changes = variation.changes()
+    before = [getattr(target, name) for target, name, _ in changes]
+    with varied(variation.name):
+        varied_to = [getattr(target, name) for target, name, _ in variation.changes()]
+        assert all(now is not then for now, then in zip(varied_to, before, strict=True))
+    assert [getattr(target, name) for target, name, _ in changes] == before
+
+
+def test_every_constant_is_tried_where_it_is_simulated_anyway() -> None:
+    assert {name for one in VARIATIONS for name in one.scenarios} <= BY_NAME.keys()
+    assert len({one.name for one in VARIATIONS}) == len(VARIATIONS)
+
+
+def test_what_was_saved_is_not_run_again_and_tells_its_commit(tmp_path) -> None:
+    todo = [t for t in tasks([BY_NAME["T"]], 1, ("T",)) if t.policy == "seed" and not t.retries]
+    first = run(todo, seeds=1, batches=Batches(tmp_path), quiet=True)
+    again = run(todo, seeds=1, batches=Batches(tmp_path), minutes=0.0, quiet=True)
+    assert again.summaries == first.summaries
+    assert again.pictures.keys() == first.pictures.keys() == {("T", "seed", 0)}
+    assert again.commits == first.commits
+    assert report(again).startswith("seed: 1 seeds, commit ")
+
+
+def test_a_constants_table_sets_the_same_seeds_side_by_side() -> None:
+    one = VARIATIONS[0]
+    name = one.scenarios[0]
+    shipped = [Summary(**NOTHING | {"outs": n}) for n in (1, 2, 30)]
+    other = [Summary(**NOTHING | {"outs": n}) for n in (3, 4)]
+    key = (name, "nexus", 0), (name, "nexus" + one.name, 0)
+    text = report(Results(summaries={key[0]: shipped, key[1]: other}, seeds=3))
+    assert f"| {one.constant} | 6 (shipped) | {name}, 2 seeds | 0 | – | – | 3.00 |" in text
+    assert f"| {one.constant} | 3 | {name}, 2 seeds | 0 | – | – | 7.00 |" in text
 
 
 def test_scenarios_of_one_fleet_share_a_warm_up() -> None:

@@ -108,7 +108,7 @@ def test_a_fault_holds_for_its_time_its_share_and_its_limit(world, submit) -> No
 
 def test_a_stream_that_breaks_late_had_its_first_token(world, submit) -> None:
     backend = SimBackend(world, 1, slots=1, queue=0)
-    backend.break_by((Fault(outcome=Outcome.CUT, late=True),))
+    backend.break_by((Fault(outcome=Outcome.CUT, late=True, after=0.0),))
     _, content, ended = submit(backend)
     world.run(10.0)
     assert content == [1.0]
