@@ -166,6 +166,9 @@ class Monitor:
         respecified = not first and backend.fingerprint != fingerprint
         audited = not policy.enforce and (first or backend.breaker.policy.enforce)
         newer = shared.generation > backend.breaker.generation
+        # A status is published for its figures, too, which routing does not see.
+        same = (policy, shared) == (backend.breaker.policy, backend.breaker.shared)
+        seen = first or respecified or not same
         for breaker in backend.breakers():
             breaker.policy = policy
         backend.fingerprint = fingerprint
@@ -177,7 +180,8 @@ class Monitor:
             for breaker in backend.breakers():
                 apply(breaker, event, facts)
         self.refresh(backend, now)
-        self._on_change()
+        if seen:
+            self._on_change()
 
     def _adopt(
         self,

@@ -394,3 +394,25 @@ def test_a_ca_that_is_missing_or_none_leaves_the_backend_out(
     wired.apply()
     assert said in only(wired).traits.obstacle[0]
     assert backend(wired).origin.tls is None
+
+
+def test_figures_in_a_status_leave_the_plans_as_they_are(
+    wired: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[bool] = []
+    status = {"state": "Active", "verdictGeneration": 1, "quality": {"successRate24h": "1%"}}
+    for number in range(20):
+        wired.put("LLMBackend", f"b{number}", spec={"models": MODELS}, status=status)
+    wired.apply()
+    table = wired.router.table
+    monkeypatch.setattr(wired.monitor, "_on_change", lambda: forgotten.append(True))
+    for number in range(20):
+        status = {**status, "quality": {"successRate24h": f"{number}%"}}
+        wired.put("LLMBackend", f"b{number}", spec={"models": MODELS}, status=status)
+        wired.apply()
+    assert wired.router.table is table
+    assert forgotten == []
+    excluded = {"state": "Excluded", "verdictGeneration": 2}
+    wired.put("LLMBackend", "b7", spec={"models": MODELS}, status=excluded)
+    wired.apply()
+    assert forgotten
