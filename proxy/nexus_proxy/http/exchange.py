@@ -347,11 +347,16 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
+        outcome = Outcome.CLIENT_GONE
         if incoming is not None:
+            outcome = incoming.left()
             incoming.forget()
-        self.end(Outcome.CLIENT_GONE, self.gateway.clock())
-        self.gateway.counters.client_gone += 1
-        self._close_books(499)
+        self.end(outcome, self.gateway.clock())
+        if outcome is Outcome.CLIENT_GONE:
+            self.gateway.counters.client_gone += 1
+            self._close_books(499)
+        else:
+            self._close_books(200)
 
     def pause(self) -> None:
         """The client does not keep up: stop reading for it, once it is being answered."""

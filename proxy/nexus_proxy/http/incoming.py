@@ -259,6 +259,14 @@ class Incoming:
         else:
             exchange.cut(delivery.status)
 
+    def left(self) -> Outcome:
+        """What the attempt is worth when its client leaves now: with all of a stream that reached
+        its end, a success.
+        """
+        watcher = self._watcher
+        heard = self._delivery is not None and watcher is not None and watcher.heard_out()
+        return self._verdict if heard else Outcome.CLIENT_GONE
+
     def forget(self) -> None:
         """It is over, one way or another: leave the gauge of running streams."""
         if self._delivery is not None and self._watcher is not None:

@@ -72,6 +72,10 @@ class Watcher:
         """A mark of a good end was among the last events (ask at the message's end)."""
         return self.opaque or has_ended(self._before + self._last + self._tail)
 
+    def heard_out(self) -> bool:
+        """A mark of a good end has been let through: many clients hang up at that word."""
+        return not (self.opaque or self.failed) and has_ended(self._before + self._last)
+
     def done(self) -> bool:
         """`[DONE]` has been let through: the client has all there is."""
         return not self.opaque and is_done(self._before + self._last)

@@ -138,3 +138,23 @@ async def test_leaving_between_two_attempts_stops_the_second(stage: Stage) -> No
     await asyncio.sleep(0.1)
     assert stage.outcomes() == [Outcome.CLIENT_GONE]
     assert stage.attempts(1) == []
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        event("c", finish="stop"),
+        event("c", finish="stop") + b"data: [DONE]\n\n",
+        b'event: response.completed\ndata: {"type":"response.completed"}\n\n',
+    ],
+)
+async def test_who_hangs_up_with_all_of_a_stream_has_been_served(stage: Stage, last: bytes) -> None:
+    upstream = await stage.backend(says(SSE_HEAD + chunk(event("a")) + chunk(last)))
+    client = await stage.client()
+    await client.send(post(STREAM_BODY))
+    await client.reader.readuntil(last)
+    client.abort()
+    await until(upstream.peers[0].lost.is_set)
+    assert stage.outcomes() == [Outcome.SUCCESS]
+    assert stage.counters.client_gone == 0
+    assert stage.counters.requests == {("/v1/chat/completions", 200): 1}
