@@ -42,6 +42,8 @@ test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real 
 	@$(BIN)/pytest -q tests/unit
 	@echo "==> the control plane that the next tests run on"
 	@$(BIN)/python -m nexus_devtools.controlplane build
+	@echo "==> real clients and real servers through the proxy"
+	@$(BIN)/pytest -q tests/clients
 	@echo "==> tests on a real API server, and end to end"
 	@$(BIN)/pytest -q tests/apiserver tests/e2e
 

@@ -7,7 +7,7 @@ as a message raises, except an answer that broke off, which is marked so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import h11
@@ -146,5 +146,5 @@ def _answer(client: h11.Connection, server: h11.Connection) -> _Answer:
     return answer
 
 
-def _text(headers: h11.Headers) -> Headers:
+def _text(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return tuple((name.decode(), value.decode("latin-1")) for name, value in headers)
