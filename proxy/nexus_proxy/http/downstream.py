@@ -105,7 +105,7 @@ class ClientConnection(asyncio.Protocol):
     def reject(self, rejection: Rejection, *, retries: int) -> None:
         """Answer with a rejection instead."""
         close = self.closes_after_answer()
-        self.write(rejection_answer(rejection, retries=retries, close=close))
+        self._write_local(rejection_answer(rejection, retries=retries, close=close))
         self.finished(close=close)
 
     def abort(self) -> None:
@@ -236,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
     def _answer_locally(self, request: Request) -> None:
         close = self.closes_after_answer()
         path = request.path
-        if path == MODELS_PATH and request.method == b"GET":
+        if path == MODELS_PATH and request.method in (b"GET", b"HEAD"):
             if not self._gateway.router.ready:
                 # An empty list would be believed, and kept.
                 self.reject(not_ready(), retries=0)
@@ -245,8 +245,15 @@ class ClientConnection(asyncio.Protocol):
         else:
             allowed = b"POST" if path in ENDPOINTS else b"GET" if path == MODELS_PATH else None
             answer = misdirected_answer(request.method, path, allowed, close=close)
-        self.write(answer)
+        self._write_local(answer)
         self.finished(close=close)
+
+    def _write_local(self, answer: bytes) -> None:
+        """Send an answer of our own, to HEAD without its body."""
+        serving = self._serving
+        if serving is not None and serving.method == b"HEAD":
+            answer = answer[: answer.index(b"\r\n\r\n") + 4]
+        self.write(answer)
 
     def _bad_request(self, bad: BadRequest) -> None:
         close = self.closes_after_answer()
@@ -255,7 +262,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what is no request, or too much of one, and read no further."""
-        self.write(error_answer(status, message, close=True, code="bad_request"))
+        self._write_local(error_answer(status, message, close=True, code="bad_request"))
         self._closing = self._lingering = True
         self._serving = None
         # Bytes may still be coming in: closing now would reset the connection and could take the

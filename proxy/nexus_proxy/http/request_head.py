@@ -70,9 +70,12 @@ class Request:
 
     def settle(self, *, upgrade: bool) -> None:
         """All headers are there: what is asked for, and whether it can be."""
-        self.path = self.url.partition(b"?")[0]
+        path = self.url.partition(b"?")[0]
+        if path[:1] != b"/":
+            path = _path_of_absolute(path)
+        self.path = path
         if self.method == b"POST":
-            self.endpoint = ENDPOINTS.get(self.path)
+            self.endpoint = ENDPOINTS.get(path)
         if self.hosts != 1 and (self.hosts or not self.http10):
             self.refusal = (400, "exactly one Host header is needed")
         if self.method == b"CONNECT":
@@ -94,6 +97,16 @@ class Request:
         lines += b"".join(line for name, line in self.credentials if name not in strip)
         self._middle = (strip, stream, lines)
         return lines
+
+
+def _path_of_absolute(target: bytes) -> bytes:
+    """The path of an absolute-form target, which every server must understand (RFC 9112 §3.2.2);
+    other targets stay as they are.
+    """
+    scheme, found, rest = target.partition(b"://")
+    if not found or scheme.lower() not in (b"http", b"https"):
+        return target
+    return b"/" + rest.partition(b"/")[2]
 
 
 def upstream_head(

@@ -19,7 +19,8 @@ MAX_HEAD_BYTES = 64 * 1024
 
 # The request line nearly every request has: seen whole, it answers method and version at once.
 _COMMON_LINES = {path: b"POST %b HTTP/1.1\r\n" % path for path in ENDPOINTS}
-_DISCARDED = Request()  # where trailers leave their marks
+_DISCARDED = Request()
+_HEAD_TOO_LARGE = (431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
 _NO_PARSER = httptools.HttpRequestParser(object())
 
 
@@ -39,6 +40,7 @@ class RequestReader:
         "_known",
         "_lines",
         "_max_body",
+        "_overhead",
         "_parser",
         "_queue",
         "_size",
@@ -60,6 +62,7 @@ class RequestReader:
         self._size = 0
         self._headed = False
         self._head_bytes = 0
+        self._overhead = 0  # bytes since the head that brought no body
         self._first = b""  # the read that began the request
         self._stopped = False
 
@@ -126,6 +129,7 @@ class RequestReader:
 
     def _parse(self, data: bytes) -> None:
         begun = self.request
+        size = self._size
         if begun is None:
             self._first = data
         try:
@@ -143,11 +147,16 @@ class RequestReader:
             # The read that began it may hold other requests before it: that one counts nothing.
             self._head_bytes = self._head_bytes + len(data) if request is begun else 0
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
+                self._refuse(*_HEAD_TOO_LARGE)
         elif request.refusal is not None:
             self._refuse(*request.refusal)
         elif self._size > self._max_body:
             self._refuse(*self._too_large())
+        elif self._size == size and request is begun:
+            # Chunk sizes, their extensions, trailers: no body comes of this read.
+            self._overhead += len(data)
+            if self._overhead > MAX_HEAD_BYTES:
+                self._refuse(*_HEAD_TOO_LARGE)
 
     def _refuse(self, status: int, message: str) -> None:
         request = self.request or Request()
@@ -167,13 +176,15 @@ class RequestReader:
     def on_message_begin(self) -> None:
         self.request = self._building = Request()
         self._lines = []
-        self._size = 0
+        self._size = self._overhead = 0
         self._headed = False
 
     def on_url(self, url: bytes) -> None:
         self._building.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._headed:
+            return  # a trailer
         role = REQUEST_ROLES[name]
         if role is None or role(self._building, value):
             self._lines += (name, b": ", value, b"\r\n")
@@ -192,6 +203,8 @@ class RequestReader:
         request.settle(upgrade=request.upgrades and self._parser.should_upgrade())
         if request.length is not None and request.length > self._max_body:
             request.refusal = self._too_large()
+        if len(lines) + len(request.url) > MAX_HEAD_BYTES:
+            request.refusal = _HEAD_TOO_LARGE
         if request.refusal is not None:
             request.keep_alive = False
         elif usual and request.keep_alive and not request.expects:
@@ -216,6 +229,9 @@ class RequestReader:
             return
         body = self._body
         self._body = []
+        if self._size > self._max_body:
+            request.refusal = self._too_large()
+            request.keep_alive = False
         self.request = None
         self._first = b""
         self._queue.append((request, body[0] if len(body) == 1 else b"".join(body)))

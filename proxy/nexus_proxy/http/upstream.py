@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 256 * 1024
 _ONE_WRITE_BYTES = 16 * 1024  # below it, copying is cheaper than a second buffer
 
-_DISCARDED = Answer()  # where trailers leave their marks
+_DISCARDED = Answer()
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -207,6 +207,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._lines = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.headed:
+            return  # a trailer
         role = ANSWER_ROLES[name]
         if role is None or role(self._building, value):
             self._lines += (name, b": ", value, b"\r\n")
@@ -215,13 +217,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self.headed:
             return
         status = self._parser.get_status_code()
-        if status < 200:
+        if 100 <= status < 200:
             self._first = b""
             return  # an interim answer; the next message is another try at the real one
         self.answer = answer = self._building
         self._building = _DISCARDED
-        answer.settle(status, b"".join(self._lines))
+        lines = b"".join(self._lines)
+        answer.settle(status, lines)
         self.headed = True
+        if status < 100 or len(lines) > MAX_HEAD_BYTES:
+            answer.malformed = True
         length = answer.length
         if length is not None:
             self.length = length
