@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass
@@ -36,14 +37,22 @@ class Incomplete(Exception):
     """The peer ended the connection before the message's end."""
 
 
-async def _exactly(reader: asyncio.StreamReader, size: int) -> bytes:
+class Readable(Protocol):
+    """What messages are read from: `asyncio.StreamReader`, or something like it."""
+
+    async def read(self, n: int = -1, /) -> bytes: ...
+    async def readexactly(self, n: int, /) -> bytes: ...
+    async def readuntil(self, separator: bytes = b"\n", /) -> bytes: ...
+
+
+async def _exactly(reader: Readable, size: int) -> bytes:
     try:
         return await reader.readexactly(size)
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise Incomplete(getattr(error, "partial", b"")) from None
 
 
-async def _line(reader: asyncio.StreamReader) -> bytes:
+async def _line(reader: Readable) -> bytes:
     try:
         line = await reader.readuntil(b"\r\n")
     except (asyncio.IncompleteReadError, ConnectionError) as error:
@@ -51,8 +60,10 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
     return line[:-2]
 
 
-async def read_message(reader: asyncio.StreamReader) -> Message:
-    """Read one message, strictly: Content-Length, chunked, or (answers only) until the end."""
+async def read_message(reader: Readable, *, head_only: bool = False) -> Message:
+    """Read one message, strictly: Content-Length, chunked, or (answers only) until the end;
+    `head_only`: an answer to HEAD.
+    """
     message = Message(start=await _line(reader), headers=[])
     while line := await _line(reader):
         name, colon, value = line.partition(b":")
@@ -61,17 +72,23 @@ async def read_message(reader: asyncio.StreamReader) -> Message:
     length = message.header("content-length")
     coding = message.header("transfer-encoding")
     assert length is None or coding is None, "both framings"
+    if head_only or (message.start.startswith(b"HTTP/") and not _has_body(message.status)):
+        return message
     if length is not None:
         message.body = await _exactly(reader, int(length))
     elif coding is not None:
         assert coding == b"chunked"
         message.body = await _read_chunks(reader)
-    elif message.start.startswith(b"HTTP/") and message.status not in (100, 204, 304):
+    elif message.start.startswith(b"HTTP/"):
         message.body = await reader.read(-1)
     return message
 
 
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+def _has_body(status: int) -> bool:
+    return status >= 200 and status not in (204, 304)
+
+
+async def _read_chunks(reader: Readable) -> bytes:
     parts: list[bytes] = []
     while size := int(await _line(reader), 16):
         parts.append(await _exactly(reader, size))

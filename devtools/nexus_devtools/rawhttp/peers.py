@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from nexus_devtools.rawhttp.messages import Incomplete, Message, read_message
+from nexus_devtools.rawhttp.messages import Incomplete, Message, Readable, read_message
 
 DEADLINE = 5.0
 
@@ -99,19 +99,24 @@ def says_and_closes(data: bytes) -> Script:
 
 
 class Upstream:
-    """A backend that follows a script: the n-th request gets the n-th script, then the last one."""
+    """A backend that follows a script: the n-th request gets the n-th script, then the last one;
+    `read` is how it reads a request.
+    """
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
         self.requests: list[Message] = []
         self.peers: list[Peer] = []
         self.port = 0
+        self.read: Callable[[Readable], Awaitable[Message]] = read_message
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen on a free port of loopback."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=tls)
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", 0, ssl=tls, limit=2**26
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def restart(self, tls: ssl.SSLContext) -> None:
@@ -139,7 +144,7 @@ class Upstream:
         self.peers.append(peer)
         try:
             while True:
-                request = await read_message(reader)
+                request = await self.read(reader)
                 self.requests.append(request)
                 script = self.scripts[min(len(self.requests), len(self.scripts)) - 1]
                 await script(peer, request)

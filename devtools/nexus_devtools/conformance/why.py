@@ -1,0 +1,23 @@
+"""Why nginx does otherwise: the reasons that more than one case has."""
+
+STRICT = "RFC 9112 lets a recipient refuse it, and differing readings of it are how smuggling works"
+OTHER_STATUS = "refused by both; which 4xx or 5xx says so is each one's choice"
+ROUTES = "nginx passes everything on; here only the API is served, and JSON that names a model"
+NO_RETRY = "nginx tells of the failed attempt, the router here of every backend, in a 503"
+CLOSES_AFTER_504 = "nginx tells of the failed attempt in a 504; the router here of every backend"
+NO_BODY_SEEN = "nginx sends the head before it knows the body; here a small body is whole before"
+INTERIM_IS_FINAL = "nginx takes an interim answer for the answer, and the client is out of step"
+LAX_ANSWER = "nginx believes the backend; here an answer that could be read in two ways is none"
+NO_STATUS = "nginx takes it for HTTP/0.9 and passes it on as a body"
+UNTIL_END = "nginx ignores a length it cannot read and waits for the end of the connection"
+SPOKEN_OUT = "nginx closes without a word; here the client is told in a 408"
+OWN_NAME = "each backend is asked by its own name; nginx by its upstream's"
+HOP = "Connection names what belongs to one hop; nginx, unless configured, takes no notice"
+SILENT_10 = "an HTTP/1.0 connection is closed after its answer here; nginx keeps it if asked to"
+HOST_UNUSED = "the client's Host is neither forwarded nor used here, so its form is not judged"
+BIGGER = "nginx takes 8 KB a line; 64 KB of request head here, whatever its lines"
+STALE = "nginx does not send a POST again after a stale connection; here it is, once, on a new one"
+CUT_STREAM = "nginx cuts the stream; here an error event says why, and the message ends"
+NO_UPGRADE = (
+    "nginx drops the wish and serves the request; here the client is told that it cannot be"
+)
