@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -113,3 +114,12 @@ def small_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
             return Place(proxy=proxy, front=front, backs=backs)
 
         yield make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What could not be part of this run is said where everybody looks."""
+    if shutil.which("curl") is None:
+        terminalreporter.write_line(
+            "NOT TESTED: the program curl (it is not on this machine); libcurl stood in for it",
+            yellow=True,
+        )

@@ -102,6 +102,12 @@ def assert_equal_bytes(pair: Pair) -> None:
     assert dict(_own(backend.answer_headers)).items() <= dict(client.answer_headers).items()
 
 
+def secrets_seen(tap: Tap, *secrets: str) -> set[str]:
+    """Which of these texts were among the raw bytes that arrived there, whatever they belong to."""
+    arrived = [b"".join(data for _, data in wire.sent) for wire in tap.wires]
+    return {each for each in secrets if any(each.encode() in raw for raw in arrived)}
+
+
 def _own(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers if name not in HOP_BY_HOP]
 
