@@ -165,6 +165,8 @@ def _performed(
         if names:
             todo.append(replace(task, names=names))
     began = time.monotonic()
+    if not todo or began >= ends:
+        return
     with multiprocessing.get_context("fork").Pool(WORKERS, maxtasksperchild=20) as pool:
         for number, (task, found, drawn) in enumerate(pool.imap_unordered(perform, todo), 1):
             batches.save(task.label, task.retries, task.seed, found, drawn)
