@@ -7,6 +7,7 @@ looks at them (a newer schema may have more); whoever reads files that a person 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -15,7 +16,12 @@ from msgspec import inspect
 
 def unknown_fields(spec: object, kind: type[msgspec.Struct]) -> list[str]:
     """The paths of fields in `spec` that the spec type `kind` does not have."""
-    return list(_walk(spec, inspect.type_info(kind), "spec"))
+    return list(_walk(spec, _type_info(kind), "spec"))
+
+
+@cache
+def _type_info(kind: type) -> inspect.Type:
+    return inspect.type_info(kind)
 
 
 def _walk(value: object, info: inspect.Type, path: str) -> Iterator[str]:

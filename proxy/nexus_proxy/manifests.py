@@ -25,6 +25,11 @@ from nexus_api.validate import violations
 from nexus_proxy.control import Objects
 from nexus_proxy.settings import UsageError
 
+try:  # the same in C, ten times as fast, where PyYAML was built with it
+    from yaml import CSafeLoader as _SafeLoader
+except ImportError:
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
 SUFFIXES = frozenset((".yaml", ".yml", ".json"))
 DEFAULT_NAMESPACE = "default"
 
@@ -45,7 +50,7 @@ class Manifests:
     secrets: Mapping[str, Mapping[str, str]]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(_SafeLoader):
     """Leaves times as text, as Kubernetes does."""
 
 

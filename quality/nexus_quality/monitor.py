@@ -91,6 +91,16 @@ class BackendMonitor:
             yield subject.breaker
 
     @property
+    def still(self) -> bool:
+        """True if time alone changes nothing about it."""
+        if self.key.changed:
+            return False
+        for breaker in self.breakers():
+            if breaker.state is not BreakerState.CLOSED or breaker.recovered is not None:
+                return False
+        return True
+
+    @property
     def tells_of_key(self) -> bool:
         """There is something to report about its key."""
         return bool(self.key.refused or self.blocked)
@@ -284,6 +294,8 @@ class Monitor:
         """Once a second: deadlines, orphans, the end of slow starts, expiry of old buckets."""
         facts = Facts(now=now, random=self.random)
         for backend in self._backends.values():
+            if backend.still:
+                continue
             for breaker in backend.breakers():
                 if breaker.state is BreakerState.OPEN and now >= breaker.until:
                     apply(breaker, Event.DEADLINE, facts)

@@ -144,22 +144,24 @@ class Series:
         """Number and sum in milliseconds of the TTFTs in the buckets that `last` looks at."""
         first = int((elapsed - seconds) // family) + 1
         count = milliseconds = 0
-        for cell in self._cells[family]:
-            if cell.bucket >= first:
-                count += cell.ttft_count
-                milliseconds += cell.ttft_ms_sum
+        for cell in reversed(self._cells[family]):
+            if cell.bucket < first:
+                break
+            count += cell.ttft_count
+            milliseconds += cell.ttft_ms_sum
         return count, milliseconds
 
 
 class Recorder:
     """All series of one proxy, on its boot clock since `started`."""
 
-    __slots__ = ("changed", "series", "started")
+    __slots__ = ("_expired", "changed", "series", "started")
 
     def __init__(self, started: float) -> None:
         self.started = started
         self.series: dict[tuple[str, str], Series] = {}
         self.changed: list[Slot] = []
+        self._expired = 0  # the ten seconds that were last looked at
 
     def elapsed(self, now: float) -> float:
         """Seconds since this incarnation began."""
@@ -195,5 +197,9 @@ class Recorder:
     def expire(self, now: float) -> None:
         """Forget what has left the windows."""
         elapsed = self.elapsed(now)
+        bucket = int(elapsed // Family.TEN_SECONDS)
+        if bucket == self._expired:
+            return  # nothing leaves any window in the midst of the shortest buckets
+        self._expired = bucket
         for series in self.series.values():
             series.expire(elapsed)

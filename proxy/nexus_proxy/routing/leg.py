@@ -23,6 +23,7 @@ from nexus_proxy.routing.strategy import MOST_PENDING, STRATEGIES, Draw, Ranks
 from nexus_quality.subject import Standing
 
 REFRESH_SECONDS = 1.0
+_SLICE = 64  # how many candidates are looked at anew at once
 _FEW = 4  # so few changes are not worth looking for doubles among them
 
 
@@ -86,6 +87,7 @@ class Leg:
         "_away",
         "_draw",
         "_epoch",
+        "_fresh_next",
         "_fresh_until",
         "_number",
         "_placed",
@@ -141,7 +143,8 @@ class Leg:
         self._waking: list[tuple[float, int]] = []
         self._wakes: dict[int, float] = {}
         self._epoch = self._read = -1
-        self._fresh_until = float("-inf")
+        self._fresh_until = float("inf")
+        self._fresh_next = 0
 
     def choice(self, candidate: Candidate, requested: str) -> Choice:
         """The ordinary attempt on a candidate, for requests that name `requested`."""
@@ -171,15 +174,13 @@ class Leg:
         return until if until > now else None
 
     def settle(self, now: float) -> None:
-        """Bring the board up to date: what changed since the last look, or all of it once a
-        second.
+        """Bring the board up to date: what changed since the last look, and within a second what
+        changes with time alone.
         """
         journal = self._surroundings.journal
         entries = journal.entries
         unread = len(entries) - self._read
-        if now >= self._fresh_until:
-            self._refresh(now)
-        elif self._epoch != journal.epoch:
+        if self._epoch != journal.epoch:
             self._place_all(now)
         elif unread:
             changed = entries[self._read :]
@@ -190,6 +191,8 @@ class Leg:
             number = heapq.heappop(self._waking)[1]
             self._wakes.pop(number, None)
             self._place(number, now)
+        if now >= self._fresh_until:
+            self._refresh(now)
 
     def _follow(self, changed: Iterable[Backend], now: float) -> None:
         """Take in changes one by one; nearly all are a request more or less somewhere."""
@@ -220,11 +223,26 @@ class Leg:
         self._revisions[number] = backend.revision
 
     def _refresh(self, now: float) -> None:
-        self._fresh_until = now + REFRESH_SECONDS
-        self._ttft_ms = [member.subject.ttft_average_ms(now) for member in self.members]
-        self._place_all(now)
+        """Ask for average TTFTs, of some candidates after the other lest a request wait for a
+        thousand; of all where none was asked for lately.
+        """
+        size = len(self.members)
+        begin, end = self._fresh_next, min(self._fresh_next + _SLICE, size)
+        if now >= self._fresh_until + REFRESH_SECONDS:
+            begin, end = 0, size
+        for number in range(begin, end):
+            ttft_ms = self.members[number].subject.ttft_average_ms(now)
+            if ttft_ms != self._ttft_ms[number]:
+                self._ttft_ms[number] = ttft_ms
+                self._ranks[number] = None
+                if number < self._placed:
+                    self._place(number, now)
+        self._fresh_next = end % size if size else 0
+        self._fresh_until = now + REFRESH_SECONDS * min(1.0, _SLICE / max(1, size))
 
     def _place_all(self, now: float) -> None:
+        self._ttft_ms = [member.subject.ttft_average_ms(now) for member in self.members]
+        self._fresh_next, self._fresh_until = 0, now + REFRESH_SECONDS
         self._waking.clear()
         self._wakes.clear()
         self._ranks = [None] * len(self.members)
