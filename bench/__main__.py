@@ -17,6 +17,7 @@ BENCHMARKS = (
     "bytepath",
     "sidebyside",
     "footprint",
+    "idlestreams",
     "verdict",
     "scale",
     "simulate",

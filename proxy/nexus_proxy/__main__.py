@@ -11,6 +11,7 @@ import uvloop
 
 from nexus_api import pace
 from nexus_proxy.app import CannotListen, serve
+from nexus_proxy.descriptors import take_all
 from nexus_proxy.kube.kubeconfig import ConfigError
 from nexus_proxy.logs import configure
 from nexus_proxy.settings import UsageError, parse
@@ -27,6 +28,7 @@ def main() -> int:
         configure(log_format=settings.log_format, level=settings.log_level)
         if pace.PACE != 1:
             _log.warning("%s is set: this is a test, not a service", pace.VARIABLE)
+        take_all()
         uvloop.run(serve(settings, os.environ, Path.home()))
     except UsageError as error:
         sys.stderr.write(f"nexus-proxy: {error}\n")

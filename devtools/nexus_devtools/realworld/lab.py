@@ -71,7 +71,7 @@ def cache_folder() -> Path:
 
 def key() -> str:
     """What names a lab: the pins, the Python and the kind of machine."""
-    about = f"{sys.version_info[:2]}\0{sys.executable}\0{sys.platform}\0{platform.machine()}"
+    about = f"{sys.version_info[:2]}\0{sys.base_prefix}\0{sys.platform}\0{platform.machine()}"
     digest = hashlib.sha256(about.encode())
     for path in (PYTHON_PINS, NPM_PINS):
         digest.update(b"\0" + path.read_bytes())
