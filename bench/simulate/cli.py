@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.simulate.batches import Batches
-from bench.simulate.constants import VARIED_SEEDS
 from bench.simulate.runner import Outcome, run, tasks, variations
 from bench.simulate.scenarios import BY_NAME, CHANCES, QUICK, SCENARIOS, Scenario
 from bench.simulate.svg import timeline
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     todo = tasks(scenarios, seeds, PICTURES)
     if options.constants or (options.scenario is None and not options.quick):
-        todo += variations(min(seeds, VARIED_SEEDS))
+        todo += variations(seeds)
     outcome = run(todo, seeds=seeds, batches=Batches(options.batches), minutes=options.minutes)
     text = report(outcome)
     print(text)

@@ -19,7 +19,7 @@ from nexus_quality.subject import Attempt, Subject
 
 NOTHING_VARIED = ""
 RECENT_SECONDS = 5.0
-VARIED_SEEDS = 10
+VARIED_SEEDS, CHANCE_SEEDS = 5, 20  # what happens by chance takes more of them to be seen
 
 Change = tuple[Any, str, Any]  # a module or class, a name in it, what it is to be
 
@@ -121,8 +121,8 @@ def _named(
 
 VARIATIONS: tuple[Variation, ...] = (
     *_named(
-        "row factor", "6", ("30 % at 2 rps", "20 % at 10 rps", "B"),
-        _3=lambda: ((policy, "ROW_FACTOR", 3),), _12=lambda: ((policy, "ROW_FACTOR", 12),),
+        "row factor", "6", ("30 % at 2 rps", "30 % at 10 rps", "B"),
+        _0=lambda: ((policy, "ROW_FACTOR", 0),), _12=lambda: ((policy, "ROW_FACTOR", 12),),
     ),
     *_named(
         "errors of the rest in a quorum", "3", ("Honest", "K9"),
@@ -139,7 +139,7 @@ VARIATIONS: tuple[Variation, ...] = (
     ),
     *_named("row of the fleet", "as it is", ("Honest", "K9"), none=_no_fleet_row),
     *_named(
-        "failed probes that exclude", "1", ("A", "K", "30 % at 2 rps"),
+        "failed probes that exclude", "1", ("A", "K", "30 % at 2 rps", "30 % at 10 rps"),
         _2_before_2_successes=_first_to_two,
     ),
     *_named(

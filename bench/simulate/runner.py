@@ -17,9 +17,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from bench.simulate.batches import Batches
-from bench.simulate.constants import NOTHING_VARIED, VARIATIONS, varied
+from bench.simulate.constants import (
+    CHANCE_SEEDS,
+    NOTHING_VARIED,
+    VARIATIONS,
+    VARIED_SEEDS,
+    varied,
+)
 from bench.simulate.measure import Result
-from bench.simulate.scenarios import BY_NAME, Scenario
+from bench.simulate.scenarios import BY_NAME, CHANCES, Scenario
 from bench.simulate.simulation import NEXUS, Shape, Simulation, branch
 from bench.simulate.summary import Summary, summary
 
@@ -107,12 +113,13 @@ def tasks(scenarios: Iterable[Scenario], seeds: int, pictures: tuple[str, ...]) 
 
 
 def variations(seeds: int) -> list[Task]:
-    """The tasks of the table of constants."""
+    """The tasks of the table of constants, for so many seeds at most."""
+    by_chance = {scenario.name for scenario in CHANCES}
     return [
         Task((name,), NEXUS, 0, seed, (), variation.name)
-        for seed in range(1, seeds + 1)
         for variation in VARIATIONS
         for name in variation.scenarios
+        for seed in range(1, min(seeds, CHANCE_SEEDS if name in by_chance else VARIED_SEEDS) + 1)
     ]
 
 

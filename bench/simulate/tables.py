@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -64,14 +65,14 @@ def scenario_tables(outcome: Outcome) -> Iterator[str]:
     reader = Reader(outcome)
     for scenario in SCENARIOS:
         rows = [
-            [NAMES[policy], "yes" if retries else "no", *_cells(found)]
+            [NAMES[policy], "yes" if retries else "no", str(len(found)), *_cells(found)]
             for policy in scenario.policies
             for retries in scenario.retries
             if (found := reader.of(scenario.name, policy, retries))
         ]
         if rows:
             yield f"**{scenario.name}**: {_title(scenario)}\n\n" + markdown(
-                ("policy", "retries", *COLUMNS), rows
+                ("policy", "retries", "seeds", *COLUMNS), rows
             )
 
 
@@ -98,31 +99,40 @@ def chance_table(outcome: Outcome) -> str:
 
 
 def constants_table(outcome: Outcome) -> str:
-    """The constants, each with other values, on the same seeds."""
+    """The constants, each with other values, on the same seeds; in bold what is shipped."""
     reader = Reader(outcome)
-    rows = [row for variation in VARIATIONS for row in _variation_rows(reader, variation)]
-    header = ("constant", "value", "scenario", "failed attempts", "out after s", "back after s",
-              "exclusions an hour")  # fmt: skip
+    rows = [row for one in _by_constant() for row in _varied_rows(reader, one)]
+    header = ("constant", "scenario", "seeds", "value", "failed attempts", "out after s",
+              "back after s", "exclusions an hour")  # fmt: skip
     return markdown(header, rows) if rows else ""
 
 
-def _variation_rows(reader: Reader, variation: Variation) -> Iterator[list[str]]:
-    for name in variation.scenarios:
-        other = reader.of(name, NEXUS + variation.name)
-        shipped = reader.of(name)[: len(other)]
-        hours = BY_NAME[name].seconds / 3600
-        told = ((f"{variation.shipped} (shipped)", shipped), (variation.value, other))
-        for value, found in told if other else ():
-            often = statistics.mean(max(s.outs, s.verdicts) for s in found) / hours
-            yield [
-                variation.constant,
-                value,
-                f"{name}, {len(found)} seeds",
-                spread(s.failures_extra for s in found),
-                spread(s.out_after for s in found),
-                spread(s.in_after for s in found),
-                f"{often:.2f}",
-            ]
+def _by_constant() -> Iterator[list[Variation]]:
+    for _, found in itertools.groupby(VARIATIONS, key=lambda variation: variation.constant):
+        yield list(found)
+
+
+def _varied_rows(reader: Reader, values: Sequence[Variation]) -> Iterator[list[str]]:
+    for name in values[0].scenarios:
+        others = {one.value: reader.of(name, NEXUS + one.name) for one in values}
+        seeds = min(map(len, (reader.of(name), *others.values())))
+        if not seeds:
+            continue
+        first = [values[0].constant, name, str(seeds)]
+        told = {f"**{values[0].shipped}**": reader.of(name), **others}
+        for value, found in told.items():
+            yield [*first, value, *_varied_cells(found[:seeds], BY_NAME[name].seconds / 3600)]
+            first = ["", "", ""]
+
+
+def _varied_cells(found: Sequence[Summary], hours: float) -> list[str]:
+    often = statistics.mean(max(s.outs, s.verdicts) for s in found) / hours
+    return [
+        spread(s.failures_extra for s in found),
+        spread(s.out_after for s in found),
+        spread(s.in_after for s in found),
+        f"{often:.2f}",
+    ]
 
 
 def origin(outcome: Outcome) -> str:
