@@ -51,6 +51,14 @@ test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real 
 unit: $(DEV_STAMP) ## the unit tests alone (a minute, no API server)
 	@$(BIN)/pytest -q tests/unit
 
+.PHONY: conformance
+conformance: $(DEV_STAMP) ## what this proxy and nginx do in every case of the conformance suite, line by line
+	@$(BIN)/python -m nexus_devtools.conformance
+
+.PHONY: fuzz
+fuzz: $(DEV_STAMP) ## ten minutes of random messages for both parsers, with h11 as the judge
+	@$(BIN)/python -m nexus_devtools.fuzz --seconds 600
+
 .PHONY: bench
 bench: $(DEV_STAMP) ## measure: CPU per request beside nginx, verdict latency, memory, decisions; prints tables
 	@$(BIN)/python -m bench
