@@ -31,6 +31,7 @@ from nexus_proxy.clock import boot_clock
 from nexus_proxy.cluster import ClusterSource
 from nexus_proxy.control import Control, Objects
 from nexus_proxy.counters import Counters
+from nexus_proxy.descriptors import clients_that_fit, limit
 from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.keycheck import KeyCheck
 from nexus_proxy.kube.kubeconfig import find_access
@@ -103,6 +104,7 @@ class Application:
             counters=counters,
             queue=queue,
             spending=self._monitor.spending,
+            max_clients=clients_that_fit(limit()),
         )
         self._routes = self._admin_routes(counters)
         self.admin = AdminServer(self._routes.answer)

@@ -34,6 +34,7 @@ class Counters:
         "requests",
         "retries",
         "retries_refused",
+        "turned_away",
         "upstream_connects",
         "watch_restarts",
     )
@@ -50,6 +51,7 @@ class Counters:
         self.probes = 0
         self.last_resorts = 0
         self.client_gone = 0
+        self.turned_away = 0
         self.upstream_connects = 0
         self.active_downstreams = 0
         self.active_streams = 0

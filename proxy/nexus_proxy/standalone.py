@@ -125,7 +125,11 @@ class StandaloneSource:
 
     def look(self) -> None:
         """Take in the folder if it changed."""
-        seen = fingerprint(self._folder)
+        try:
+            seen = fingerprint(self._folder)
+        except OSError as error:
+            _log.error("%s: %s; the last good state stays in force", self._folder, error.strerror)
+            return
         if seen == self._seen:
             return
         self._seen = seen

@@ -31,6 +31,7 @@ _PLAIN_COUNTERS = (
     (names.PROBES, "Requests sent as a probe to a backend on probation", "probes"),
     (names.LAST_RESORTS, "Attempts on an excluded or unhealthy backend", "last_resorts"),
     (names.CLIENT_GONE, "Requests whose client left before the answer", "client_gone"),
+    (names.TURNED_AWAY, "Client connections over the limit, answered 503", "turned_away"),
     (names.UPSTREAM_CONNECTS, "Connections opened to backends", "upstream_connects"),
     (names.BYTES_RECEIVED, "Bytes received from clients", "bytes_received"),
     (names.BYTES_SENT, "Bytes sent to clients", "bytes_sent"),

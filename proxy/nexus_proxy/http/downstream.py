@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from nexus_proxy.http.exchange import Exchange
 from nexus_proxy.http.local import (
     MODELS_PATH,
+    TURNED_AWAY,
     error_answer,
     json_answer,
     misdirected_answer,
@@ -133,9 +134,15 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self._gateway.clients.add(self)
+        gateway = self._gateway
+        gateway.clients.add(self)
         self._counters.active_downstreams += 1
-        if self._gateway.draining:
+        if gateway.draining:
+            self._close()
+        elif len(gateway.clients) > gateway.max_clients:
+            # Before it asks: descriptors are what is short, and one more would take a backend's.
+            self._counters.turned_away += 1
+            self.write(TURNED_AWAY)
             self._close()
 
     def data_received(self, data: bytes) -> None:

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 BACKLOG = 2048
+MAX_CLIENTS = 1 << 20
 
 
 class Gateway:
     """Serves clients through `router`; `clock` gives the same seconds that `tick` is called with;
-    `queue` is where requests wait, if the router has any wait; `spending` counts what they cost.
+    `queue` is where requests wait, if the router has any wait; `spending` counts what they cost;
+    connections beyond `max_clients` are told to come back.
 
     `now` is the time of the last tick, good enough for everything that is compared at ticks.
     """
@@ -42,6 +44,7 @@ class Gateway:
         queue: Queue | None = None,
         spending: Spending | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
+        max_clients: int = MAX_CLIENTS,
     ) -> None:
         self.router = router
         self.clock = clock
@@ -49,6 +52,7 @@ class Gateway:
         self.queue = queue
         self._spending = spending
         self.max_body_bytes = max_body_bytes
+        self.max_clients = max_clients
         self.now = clock()
         self.draining = False
         self.exchanges: set[Exchange] = set()

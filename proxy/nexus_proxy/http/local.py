@@ -68,3 +68,13 @@ def misdirected_answer(method: bytes, path: bytes, allowed: bytes | None, *, clo
         code="method_not_allowed",
         lines=b"allow: %b\r\n" % allowed,
     )
+
+
+TURNED_AWAY = error_answer(
+    503,
+    "this proxy holds as many connections as its limit of open files allows",
+    close=True,
+    code="too_many_connections",
+    lines=b"retry-after: 1\r\n",
+)
+"""What a connection over the limit is told."""

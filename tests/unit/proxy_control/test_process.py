@@ -141,3 +141,30 @@ async def test_a_taken_port_is_one_line_that_names_the_flag(
     where = f"127.0.0.1:{port} (--admin-listen)"
     said = (tmp_path / "log").read_text()
     assert said == f"nexus-proxy: cannot listen on {where}: Address already in use\n"
+
+
+async def test_more_clients_than_open_files_do_not_end_it(
+    backend: SimulatedBackend, manifests: Callable[..., Path], tmp_path: Path
+) -> None:
+    flags = f"--manifests {manifests(b=BACKEND.format(url=backend.url))} --listen 127.0.0.1:0"
+    run = f"exec {sys.executable} -m nexus_proxy {flags} --admin-listen 127.0.0.1:0"
+    child = Child(["bash", "-c", f"ulimit -n 64; {run}"], log=tmp_path / "proxy.log")
+    try:
+        proxy = await asyncio.to_thread(Proxy, child)
+        await until(proxy.serving)
+        crowd = [await asyncio.open_connection("127.0.0.1", proxy.port) for _ in range(100)]
+        # The folder is looked at once a second, and that takes a descriptor.
+        await asyncio.sleep(1.5)
+        assert child.exit_code is None
+        for _, writer in crowd:
+            writer.close()
+
+        async def serves_a_newcomer() -> bool:
+            async with httpx.AsyncClient() as client:
+                answer = await client.get(f"http://127.0.0.1:{proxy.port}/v1/models")
+            return answer.status_code == 200
+
+        await until(serves_a_newcomer)
+        await proxy.client.close()
+    finally:
+        child.stop()
