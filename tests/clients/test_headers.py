@@ -88,3 +88,17 @@ def test_a_tier_is_held_to_unless_the_client_is_flexible(
                 ask(model="aimock-1", messages=SAY, extra_headers=headers)
         else:
             assert ask(model="aimock-1", messages=SAY, extra_headers=headers).choices
+
+
+def test_what_an_answer_cost_is_told_from_the_counts_of_the_backend(
+    urls: dict[str, str], small_place: Callable[..., Place]
+) -> None:
+    price = {"inputUSDPerMillionTokens": "3", "outputUSDPerMillionTokens": "15"}
+    spec = {"models": [{"name": "gpt-4o"}], "healthCheck": OFF, "pricing": price}
+    place = small_place({"a": urls["llmock"]}, quality(), models=("gpt-4o",), specs={"a": spec})
+    with openai.OpenAI(base_url=place.url, api_key=CLIENTS_KEY, max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=SAY)
+    usage = raw.parse().usage
+    assert usage is not None
+    nano_usd = 3_000 * usage.prompt_tokens + 15_000 * usage.completion_tokens
+    assert round(float(raw.headers["x-nexus-cost-estimated"]) * 1e9) == nano_usd > 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import openai
+import pytest
 
 from nexus_devtools.e2e import eventually
 from nexus_devtools.product import free_address
@@ -79,3 +80,23 @@ def test_only_what_can_serve_is_listed(
     assert listed["shared"]["owned_by"] == "off,well"
     with openai.OpenAI(base_url=place.url, api_key=CLIENTS_KEY, max_retries=0) as client:
         assert {model.id for model in client.models.list()} == {"shared", "own", "off-only"}
+
+
+def test_one_model_is_retrieved_by_its_name(place: Place, client: openai.OpenAI) -> None:
+    found = client.models.retrieve("gemma3-270m")
+    assert (found.id, found.owned_by, found.object) == ("gemma3-270m", "llamacpp", "model")
+    with pytest.raises(openai.NotFoundError) as raised:
+        client.models.retrieve("no-such-model")
+    assert raised.value.code == "model_not_found"
+
+
+def test_a_name_with_slashes_and_colons_is_found_too(
+    urls: dict[str, str], small_place: Callable[..., Place]
+) -> None:
+    name = "meta-llama/Llama-3.1:8b ü"
+    spec = {"models": [{"name": name, "upstreamName": "aimock-1"}], "healthCheck": OFF}
+    place = small_place({"a": urls["aimock"]}, quality(), models=(name,), specs={"a": spec})
+    with openai.OpenAI(base_url=place.url, api_key=CLIENTS_KEY, max_retries=0) as client:
+        assert client.models.retrieve(name).id == name
+        say: Any = [{"role": "user", "content": "Hi"}]
+        assert client.chat.completions.create(model=name, messages=say).choices

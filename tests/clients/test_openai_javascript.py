@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from nexus_devtools.e2e import eventually
 from nexus_devtools.realworld.lab import Lab
 from nexus_devtools.realworld.place import CLIENTS_KEY, Place
 
@@ -78,3 +80,14 @@ def test_models_and_errors_are_the_clients_own(run: Run) -> None:
     assert (error["kind"], error["status"]) == ("NotFoundError", 404)
     assert error["code"] == "model_not_found"
     assert "gemma3-270m" in error["message"]
+
+
+def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(run: Run, place: Place) -> None:
+    assert run("abandoned=gemma3-270m") == {"abandoned=gemma3-270m": {"aborted": True}}
+
+    def open_streams() -> float:
+        page = httpx.get(f"{place.proxy.admin_url}/metrics", trust_env=False).text
+        (line,) = (x for x in page.splitlines() if x.startswith("nexus_proxy_active_streams "))
+        return float(line.split()[1])
+
+    eventually(open_streams, lambda found: found == 0, what="no stream left")

@@ -11,24 +11,27 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote_to_bytes
 
 from nexus_proxy.http.exchange import Exchange
 from nexus_proxy.http.local import (
+    MODEL_PREFIX,
     MODELS_PATH,
     TURNED_AWAY,
     error_answer,
     json_answer,
     misdirected_answer,
+    one_model,
     rejection_answer,
 )
 from nexus_proxy.http.request_reader import RequestReader
-from nexus_proxy.routing.refusal import not_ready
+from nexus_proxy.routing.reason import Rejection
+from nexus_proxy.routing.refusal import model_not_listed, not_ready
 from nexus_proxy.routing.request import ENDPOINTS, BadRequest, analyze
 
 if TYPE_CHECKING:
     from nexus_proxy.http.gateway import Gateway
     from nexus_proxy.http.request_head import Request
-    from nexus_proxy.routing.router import Rejection
 
 MAX_PENDING = 64 * 1024
 IDLE_SECONDS = 75.0
@@ -243,17 +246,29 @@ class ClientConnection(asyncio.Protocol):
     def _answer_locally(self, request: Request) -> None:
         close = self.closes_after_answer()
         path = request.path
-        if path == MODELS_PATH and request.method in (b"GET", b"HEAD"):
-            if not self._gateway.router.ready:
-                # An empty list would be believed, and kept.
-                self.reject(not_ready(), retries=0)
+        of_models = path == MODELS_PATH or path.startswith(MODEL_PREFIX)
+        if of_models and request.method in (b"GET", b"HEAD"):
+            found = self._models(path)
+            if isinstance(found, Rejection):
+                self.reject(found, retries=0)
                 return
-            answer = json_answer(200, self._gateway.router.models(), close=close)
+            answer = json_answer(200, found, close=close)
         else:
-            allowed = b"POST" if path in ENDPOINTS else b"GET" if path == MODELS_PATH else None
+            allowed = b"POST" if path in ENDPOINTS else b"GET" if of_models else None
             answer = misdirected_answer(request.method, path, allowed, close=close)
         self._write_local(answer)
         self.finished(close=close)
+
+    def _models(self, path: bytes) -> bytes | Rejection:
+        """The list, or the one model whose name ends the path."""
+        router = self._gateway.router
+        if not router.ready:
+            return not_ready()  # an empty list would be believed, and kept
+        models = router.models()
+        if path == MODELS_PATH:
+            return models
+        name = unquote_to_bytes(path.removeprefix(MODEL_PREFIX)).decode(errors="replace")
+        return one_model(models, name) or model_not_listed(name)
 
     def _write_local(self, answer: bytes) -> None:
         """Send an answer of our own, to HEAD without its body."""

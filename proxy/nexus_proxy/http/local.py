@@ -1,4 +1,4 @@
-"""Answers this proxy gives in its own name: errors, rejections and the list of models.
+"""Answers this proxy gives in its own name: errors, rejections and the models.
 
 Promises complete messages ready to write, with a length and the JSON media type. Nothing here reads
 or keeps state.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from nexus_proxy.envelope import error_body, rejection_body
 from nexus_proxy.http.answer_head import STATUS_LINES
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from nexus_proxy.routing.router import Rejection
 
 MODELS_PATH = b"/v1/models"
+MODEL_PREFIX = MODELS_PATH + b"/"
 
 
 def json_answer(status: int, body: bytes, *, close: bool, lines: bytes = b"") -> bytes:
@@ -52,6 +55,12 @@ def rejection_answer(rejection: Rejection, *, retries: int, close: bool) -> byte
     if retries > 0:
         lines += b"X-Nexus-Retries: %d\r\n" % retries
     return json_answer(rejection.status, rejection_body(rejection), close=close, lines=lines)
+
+
+def one_model(models: bytes, name: str) -> bytes | None:
+    """The entry of a model in the body of GET /v1/models, None if it is not there."""
+    entries = msgspec.json.decode(models)["data"]
+    return next((msgspec.json.encode(each) for each in entries if each["id"] == name), None)
 
 
 def misdirected_answer(method: bytes, path: bytes, allowed: bytes | None, *, close: bool) -> bytes:

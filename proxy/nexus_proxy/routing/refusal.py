@@ -31,6 +31,12 @@ def model_not_found(name: str, known: Sequence[str]) -> Rejection:
     )
 
 
+def model_not_listed(name: str) -> Rejection:
+    """GET /v1/models/NAME of a name that is not in the list."""
+    message = f"Model {name!r} is not served now: GET /v1/models lists those that are"
+    return Rejection(404, "model_not_found", message, param="model")
+
+
 def incapable(name: str, plan: Plan) -> Rejection:
     """Backends serve the model, but none has what the request needs."""
     return Rejection(
