@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 MAX_PENDING = 64 * 1024
 IDLE_SECONDS = 75.0
-REQUEST_SECONDS = 60.0  # from a request's first byte to its last, or between two reads of it
+# A request has so long from its first byte to its last, and as long again for each 64 KB of body.
+REQUEST_SECONDS = 60.0
+MIN_PROGRESS_BYTES = 64 * 1024
+INTERNAL = "internal_error"
 LINGER_SECONDS = 5.0
 CLOSE_SECONDS = 60.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -47,6 +50,9 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answering",
+        "_arrived",
+        "_arriving",
         "_closing",
         "_counters",
         "_deadline",
@@ -77,6 +83,9 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._serving: Request | None = None
         self._pumping = False
+        self._answering = False  # bytes of the answer have been written
+        self._arriving = False  # a request has begun to come in, `_arrived` body bytes at last look
+        self._arrived = 0
         self._closing = False  # nothing more is read as a request
         self._lingering = False  # the last answer is out; what still comes in is thrown away
         self._deadline = gateway.now + IDLE_SECONDS
@@ -89,6 +98,7 @@ class ClientConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
         self._counters.bytes_sent += len(data)
+        self._answering = True
         self.transport.write(data)
 
     def closes_after_answer(self) -> bool:
@@ -99,6 +109,7 @@ class ClientConnection(asyncio.Protocol):
     def finished(self, *, close: bool) -> None:
         """The answer is complete."""
         self._exchange = self._serving = None
+        self._answering = self._arriving = False
         if close or self._gateway.draining:
             self._close()
             return
@@ -118,6 +129,23 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self.transport.abort()
 
+    def crashed(self, error: Exception) -> None:
+        """This proxy failed on the request being served: the client hears of it if it still can."""
+        gateway = self._gateway
+        gateway.report_crash(error)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            try:
+                exchange.crashed()
+            except Exception as again:
+                gateway.report_crash(again)
+        if self.transport.is_closing():
+            return
+        if self._answering:
+            self.abort()
+        else:
+            self._refuse(500, "the proxy failed on this request; its log says how", INTERNAL)
+
     # What the gateway uses
 
     def drain(self) -> None:
@@ -125,13 +153,23 @@ class ClientConnection(asyncio.Protocol):
         if self._serving is None and not self._closing:
             self._close()
 
+    def cut_short(self) -> None:
+        """End what is under way, with a word where one can be said."""
+        if self._exchange is not None:
+            self._exchange.cut_short()
+
     def check(self, now: float) -> None:
         """Once a tick: close a connection that nobody uses, or that does not get on."""
         if self._serving is None and now >= self._deadline:
             if self._closing or not self._reader.begun:
                 self.transport.abort()
-            else:
+                return
+            arrived = self._reader.body_bytes
+            if arrived - self._arrived < MIN_PROGRESS_BYTES:
                 self._refuse(408, "the request did not arrive in time")
+            else:
+                self._arrived = arrived
+                self._deadline = now + REQUEST_SECONDS
 
     # asyncio.Protocol
 
@@ -153,8 +191,11 @@ class ClientConnection(asyncio.Protocol):
         if self._closing:
             return
         if self._serving is None:
-            self._reader.feed(data)
-            self._pump()
+            try:
+                self._reader.feed(data)
+                self._pump()
+            except Exception as error:
+                self.crashed(error)
             return
         self._pending.append(data)
         self._pending_bytes += len(data)
@@ -170,7 +211,10 @@ class ClientConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         self._closing = True
         if exchange is not None:
-            exchange.client_left()
+            try:
+                exchange.client_left()
+            except Exception as error:
+                self._gateway.report_crash(error)
         self._serving = None
         self._reader.discard()
         self._gateway.forget(self)
@@ -208,7 +252,10 @@ class ClientConnection(asyncio.Protocol):
     def _await_more(self) -> None:
         """Nothing is complete: a request has begun at most."""
         if self._reader.begun:
-            self._deadline = self._gateway.now + REQUEST_SECONDS
+            if not self._arriving:
+                self._arriving = True
+                self._arrived = 0
+                self._deadline = self._gateway.now + REQUEST_SECONDS
             if self._reader.expects_continue():
                 self.transport.write(_CONTINUE)
 
@@ -282,9 +329,9 @@ class ClientConnection(asyncio.Protocol):
         self.write(error_answer(400, bad.message, close=close, param=bad.param, code=bad.code))
         self.finished(close=close)
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse(self, status: int, message: str, code: str = "bad_request") -> None:
         """Answer what is no request, or too much of one, and read no further."""
-        self._write_local(error_answer(status, message, close=True, code="bad_request"))
+        self._write_local(error_answer(status, message, close=True, code=code))
         self._closing = self._lingering = True
         self._serving = None
         # Bytes may still be coming in: closing now would reset the connection and could take the

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 QUICK_SECONDS = 1.0  # a failure this fast costs the client nothing: the first retry is free
 CLIENT_STALL_SECONDS = 300.0
 INFINITY = float("inf")
+STOPPING = "this proxy is stopping: ask again"
 
 
 class Exchange:
@@ -110,12 +111,18 @@ class Exchange:
 
     def proceed(self, choice: Choice, now: float) -> None:
         """The wait is over: make this attempt."""
-        self.gateway.counters.retries += bool(self.call.tried)
-        self._begin(choice, now)
+        try:
+            self.gateway.counters.retries += bool(self.call.tried)
+            self._begin(choice, now)
+        except Exception as error:
+            self.client.crashed(error)
 
     def turn_away(self, rejection: Rejection) -> None:
         """The wait was in vain."""
-        self._give_up(rejection)
+        try:
+            self._give_up(rejection)
+        except Exception as error:
+            self.client.crashed(error)
 
     def _begin(self, choice: Choice, now: float) -> None:
         candidate = choice.candidate
@@ -338,6 +345,37 @@ class Exchange:
 
     def client_left(self) -> None:
         """The client is gone: so is its request, everywhere, at once."""
+        outcome = self._free()
+        self.end(outcome, self.gateway.clock())
+        if outcome is Outcome.CLIENT_GONE:
+            self.gateway.counters.client_gone += 1
+            self._close_books(499)
+        else:
+            self._close_books(200)
+
+    def crashed(self) -> None:
+        """This proxy itself failed on it: nobody else is to blame, and nothing may stay held."""
+        if self not in self.gateway.exchanges:
+            return  # it was over already
+        self._free()
+        try:
+            self.end(Outcome.CLIENT_GONE, self.gateway.clock())
+        finally:
+            self._close_books(500)
+
+    def cut_short(self) -> None:
+        """The proxy stops before the answer is complete: say so, as far as that can be done."""
+        incoming = self._incoming
+        if incoming is not None and incoming.committed:
+            incoming.broken_off(Outcome.CLIENT_GONE, STOPPING, by="the proxy")
+            return
+        self._free()
+        self.end(Outcome.CLIENT_GONE, self.gateway.clock())
+        self._close_books(503)
+        self.client.reject(Rejection(503, "shutting_down", STOPPING, retry_after=1), retries=0)
+
+    def _free(self) -> Outcome:
+        """Let go of all but the attempt's place: what the attempt is worth if it ends here."""
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
@@ -347,16 +385,11 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
-        outcome = Outcome.CLIENT_GONE
-        if incoming is not None:
-            outcome = incoming.left()
-            incoming.forget()
-        self.end(outcome, self.gateway.clock())
-        if outcome is Outcome.CLIENT_GONE:
-            self.gateway.counters.client_gone += 1
-            self._close_books(499)
-        else:
-            self._close_books(200)
+        if incoming is None:
+            return Outcome.CLIENT_GONE
+        outcome = incoming.left()
+        incoming.forget()
+        return outcome
 
     def pause(self) -> None:
         """The client does not keep up: stop reading for it, once it is being answered."""

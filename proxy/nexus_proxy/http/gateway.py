@@ -7,6 +7,7 @@ Promises that time is told once: deadlines of connections, exchanges and pools a
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 BACKLOG = 2048
+CRASH_LOG_SECONDS = 10.0
+LAST_WORDS_SECONDS = 1.0  # for clients to take the end of what is cut short
 MAX_CLIENTS = 1 << 20
+
+
+_log = logging.getLogger("nexus.proxy")
 
 
 class Gateway:
@@ -54,6 +60,8 @@ class Gateway:
         self.max_body_bytes = max_body_bytes
         self.max_clients = max_clients
         self.now = clock()
+        self._crashes = 0
+        self._silent_until = self.now
         self.draining = False
         self.exchanges: set[Exchange] = set()
         self.clients: set[ClientConnection] = set()
@@ -78,7 +86,10 @@ class Gateway:
         """Once a second (or more often): end what has waited too long."""
         self.now = now
         for exchange in tuple(self.exchanges):
-            exchange.check(now)
+            try:
+                exchange.check(now)
+            except Exception as error:
+                exchange.client.crashed(error)
         for client in tuple(self.clients):
             client.check(now)
         for pool in tuple(self.pools):
@@ -91,6 +102,14 @@ class Gateway:
         if self._spending is not None:
             self._spending.charge(backend.namespace, nano_usd, now)
 
+    def report_crash(self, error: Exception) -> None:
+        """The byte path itself failed: one log line, and none for the next seconds."""
+        self._crashes += 1
+        if self.now >= self._silent_until:
+            self._silent_until = self.now + CRASH_LOG_SECONDS
+            text = "the proxy failed on a request (%d so far): %s"
+            _log.error(text, self._crashes, error, exc_info=error)
+
     def forget(self, client: ClientConnection) -> None:
         """A client connection is gone."""
         self.clients.discard(client)
@@ -99,7 +118,8 @@ class Gateway:
             self._emptied.set()
 
     async def drain(self, timeout: float) -> bool:
-        """Accept nothing more, let running requests finish; after `timeout` seconds end them.
+        """Accept nothing more, let running requests finish; after `timeout` seconds end them, and
+        say so to each client.
 
         True when every request could finish.
         """
@@ -111,12 +131,19 @@ class Gateway:
         for client in tuple(self.clients):
             client.drain()
         finished = await self._empty(timeout)
+        await self.cut_short()
+        return finished
+
+    async def cut_short(self) -> None:
+        """End everything now: streams with an error event, what is unanswered with a 503."""
+        for client in tuple(self.clients):
+            client.cut_short()
+        await self._empty(LAST_WORDS_SECONDS)
         for client in tuple(self.clients):
             client.transport.abort()
         for pool in tuple(self.pools):
             pool.retire()
         await self._empty(1.0)
-        return finished
 
     async def _empty(self, timeout: float) -> bool:
         self._emptied.clear()

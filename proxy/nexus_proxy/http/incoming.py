@@ -242,8 +242,8 @@ class Incoming:
         self.forget()
         exchange.finish(delivery)
 
-    def broken_off(self, outcome: Outcome, why: str) -> None:
-        """The backend will say no more, and had not said all."""
+    def broken_off(self, outcome: Outcome, why: str, *, by: str | None = None) -> None:
+        """No more will come, and it was not all; `by` whom, if not by the backend."""
         exchange = self._exchange
         delivery = self._delivery
         if delivery is None:
@@ -254,7 +254,8 @@ class Incoming:
         failed = self._watcher is not None and self._watcher.failed
         exchange.end(Outcome.STREAM_ERROR if failed else outcome, exchange.gateway.clock())
         self.forget()
-        if delivery.broken(f"backend {exchange.backend.name} broke the stream: {why}"):
+        breaker = by or f"backend {exchange.backend.name}"
+        if delivery.broken(f"{breaker} broke the stream: {why}"):
             exchange.finish(delivery)
         else:
             exchange.cut(delivery.status)

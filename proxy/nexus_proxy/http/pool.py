@@ -80,6 +80,7 @@ class Pool:
         origin = self.origin
         connection = UpstreamConnection(self)
         tls = origin.tls
+        failed: str | None = None
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
@@ -94,9 +95,14 @@ class Pool:
                 connection.transport.abort()
             raise
         except (OSError, UnicodeError) as error:
-            exchange.connect_failed(str(error) or type(error).__name__)
-        else:
-            exchange.connected(connection)
+            failed = str(error) or type(error).__name__
+        try:
+            if failed is None:
+                exchange.connected(connection)
+            else:
+                exchange.connect_failed(failed)
+        except Exception as error:
+            exchange.client.crashed(error)
 
 
 def pool_of(backend: Backend, gateway: Gateway) -> Pool:

@@ -71,6 +71,11 @@ class RequestReader:
         """A request has begun and is not complete."""
         return self.request is not None or self.missing > 0
 
+    @property
+    def body_bytes(self) -> int:
+        """How much of the body of the request that has begun is here."""
+        return self._known.length - self.missing if self.missing else self._size
+
     def expects_continue(self) -> bool:
         """The client waits for `100 Continue` before it sends the body; True once per request."""
         request = self.request

@@ -141,6 +141,14 @@ class UpstreamConnection(asyncio.Protocol):
             self.pool.drop(self)  # bytes nobody asked for: the next answer could not be trusted
             self.transport.abort()
             return
+        try:
+            self._take_in(exchange, data)
+        except Exception as error:
+            if self.exchange is exchange:
+                self.abort()
+            exchange.client.crashed(error)
+
+    def _take_in(self, exchange: Exchange, data: bytes) -> None:
         if not self.answered:
             self.answered = True
             known = self._known
@@ -187,12 +195,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._reusable = False
         if exchange is None:
             self.pool.drop(self)
-        elif exc is None and self.headed and self.answer.until_eof:
-            self.complete = True
-            self.exchange = exchange
-            exchange.received(self)
-        else:
-            exchange.lost(self, malformed=False)
+            return
+        try:
+            if exc is None and self.headed and self.answer.until_eof:
+                self.complete = True
+                self.exchange = exchange
+                exchange.received(self)
+            else:
+                exchange.lost(self, malformed=False)
+        except Exception as error:
+            exchange.client.crashed(error)
 
     def pause_writing(self) -> None:
         """The request is in memory anyway: nothing to hold back."""

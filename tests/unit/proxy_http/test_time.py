@@ -246,13 +246,69 @@ async def test_a_drain_lets_a_stream_reach_its_end(stage: Stage) -> None:
     assert await draining is True
 
 
-async def test_a_drain_ends_what_does_not_finish(stage: Stage) -> None:
+async def test_a_drain_tells_an_unanswered_request_that_the_proxy_stops(stage: Stage) -> None:
     upstream = await stage.backend(says(b""))
     client = await _asked(stage, b'{"model":"m"}')
     assert await stage.gateway.drain(0.05) is False
+    message = await client.receive()
+    assert (message.status, message.header("connection")) == (503, b"close")
+    assert message.header("retry-after") == b"1"
+    assert b"shutting_down" in message.body
     assert await client.ended() == b""
     assert stage.outcomes() == [Outcome.CLIENT_GONE]
     await until(upstream.peers[0].lost.is_set)
+
+
+async def test_a_drain_ends_a_stream_with_an_error_event(stage: Stage) -> None:
+    upstream = await stage.backend(says(SSE_HEAD + chunk(event("a"))))
+    client = await _asked(stage, STREAM_BODY)
+    await until(lambda: stage.counters.active_streams)
+    assert await stage.gateway.drain(0.05) is False
+    message = await client.receive()
+    assert message.body.startswith(event("a") + b"data: {")
+    assert b"this proxy is stopping" in message.body
+    assert b"backend" not in message.body
+    assert await client.ended() == b""
+    assert stage.outcomes() == [Outcome.CLIENT_GONE]
+    await until(upstream.peers[0].lost.is_set)
+
+
+async def test_a_drain_cuts_a_long_answer_so_that_it_does_not_look_complete(stage: Stage) -> None:
+    await stage.backend(says(answer(b"x" * 200_000)[:-9]))
+    client = await _asked(stage, b'{"model":"m"}')
+    await until(lambda: stage.counters.bytes_sent > 100_000)
+    assert await stage.gateway.drain(0.05) is False
+    with pytest.raises(Incomplete):
+        await client.receive()
+
+
+async def test_a_head_that_comes_a_byte_at_a_time_has_one_deadline(stage: Stage) -> None:
+    client = await stage.client()
+    for number, byte in enumerate(post()[:5]):
+        await client.send(bytes((byte,)))
+        await until(lambda wanted=number: stage.counters.bytes_received > wanted)
+        stage.gateway.now += 13  # as ticks do
+    stage.gateway.tick(stage.gateway.now)
+    assert (await client.receive()).status == 408
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_slow_body_is_waited_for_as_long_as_it_gets_on(stage: Stage, known: bool) -> None:
+    await stage.backend(says(answer(GOOD)))
+    client = await stage.client()
+    request = post(b'{"model":"m","pad":"' + b"x" * 300_000 + b'"}')
+    if known:
+        await client.send(post(b'{"model":"m"}'))
+        assert (await client.receive()).status == 200
+    seen = stage.counters.bytes_received
+    began = stage.gateway.now
+    for part, size in enumerate((100_000, 100_000, 1000)):
+        await client.send(request[part * 100_000 : part * 100_000 + size])
+        seen += size
+        await until(lambda wanted=seen: stage.counters.bytes_received >= wanted)
+        began += 61
+        stage.gateway.tick(began)
+    assert (await client.receive()).status == 408
 
 
 async def test_draining_nothing_takes_no_time(stage: Stage) -> None:
