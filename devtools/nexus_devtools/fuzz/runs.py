@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -11,42 +12,43 @@ from nexus_devtools.fuzz import properties, wire
 from nexus_devtools.fuzz.client import client_side_survives
 
 
-@given(wire.requests(), wire.splits)
-def requests_agree(data: bytes, sizes: list[int]) -> None:
+def _requests_agree(data: bytes, sizes: list[int]) -> None:
     properties.requests_agree(data, wire.pieces(data, sizes))
 
 
-@given(st.lists(wire.requests(), min_size=1, max_size=3).map(b"".join), wire.splits)
-def requests_split(data: bytes, sizes: list[int]) -> None:
+def _requests_split(data: bytes, sizes: list[int]) -> None:
     properties.splitting_requests_is_no_matter(data, wire.pieces(data, sizes))
 
 
-@given(wire.answers(), wire.splits, st.booleans())
-def answers_agree(data: bytes, sizes: list[int], eof: bool) -> None:
+def _answers_agree(data: bytes, sizes: list[int], eof: bool) -> None:
     properties.answers_agree(data, wire.pieces(data, sizes), eof=eof)
 
 
-@given(wire.answers(), wire.splits, st.booleans())
-def answers_split(data: bytes, sizes: list[int], eof: bool) -> None:
+def _answers_split(data: bytes, sizes: list[int], eof: bool) -> None:
     properties.splitting_answers_is_no_matter(data, wire.pieces(data, sizes), eof=eof)
 
 
-@given(
-    st.one_of(st.lists(wire.requests(), max_size=3).map(b"".join), st.binary(max_size=200)),
-    wire.splits,
-)
-def clients_survive(data: bytes, sizes: list[int]) -> None:
+def _clients_survive(data: bytes, sizes: list[int]) -> None:
     client_side_survives(wire.pieces(data, sizes))
 
 
-RUNS: dict[str, Callable[[], None]] = {
-    run.__name__: run
-    for run in (requests_agree, requests_split, answers_agree, answers_split, clients_survive)
+SEVERAL = st.lists(wire.requests(), min_size=1, max_size=3).map(b"".join)
+Strategies = tuple[st.SearchStrategy[Any], ...]
+RUNS: dict[str, tuple[Callable[..., None], Strategies]] = {
+    "requests_agree": (_requests_agree, (wire.requests(), wire.splits)),
+    "requests_split": (_requests_split, (SEVERAL, wire.splits)),
+    "answers_agree": (_answers_agree, (wire.answers(), wire.splits, st.booleans())),
+    "answers_split": (_answers_split, (wire.answers(), wire.splits, st.booleans())),
+    "clients_survive": (
+        _clients_survive,
+        (st.one_of(SEVERAL, st.binary(max_size=200)), wire.splits),
+    ),
 }
 
 
 def run(name: str, examples: int) -> None:
     """Run one property on new random examples. Raises AssertionError with the smallest failing."""
+    holds, strategies = RUNS[name]
     wanted = settings(
         max_examples=examples,
         deadline=None,
@@ -54,4 +56,4 @@ def run(name: str, examples: int) -> None:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    wanted(RUNS[name])()
+    wanted(given(*strategies)(holds))()
