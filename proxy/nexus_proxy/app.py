@@ -1,9 +1,9 @@
 """The process: wires source, monitor, router, byte path, reports and administration, runs them,
 drains them.
 
-SIGTERM or SIGINT stops listening and lets every request in flight finish; a second signal ends
-them. Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage. Each failure that a person can mend
-is one line.
+SIGTERM or SIGINT stops listening and lets every request in flight finish; a second signal, or the
+end of the drain time, ends them with an error that says so. Exit codes: 0 stopped as asked, 1
+failed, 2 wrong usage. Each failure that a person can mend is one line.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ from nexus_quality.spend import month_at
 
 TICK_SECONDS = 1.0
 SECRETS_SECONDS = 10
-DRAIN_SECONDS = 3600.0
 
 _log = logging.getLogger("nexus.proxy")
 
@@ -153,7 +152,9 @@ class Application:
             await _first(stop.wait(), tasks)
             _log.info("stopping: requests in flight may finish")
             self._routes.draining = True
-            await _first(_either(self.gateway.drain(DRAIN_SECONDS), abort.wait()), tasks)
+            drain = self.gateway.drain(float(self._settings.drain_seconds))
+            await _first(_either(drain, abort.wait()), tasks)
+            await self.gateway.cut_short()
         finally:
             for task in tasks:
                 task.cancel()

@@ -37,6 +37,7 @@ class Address:
 
 LISTEN = Address("127.0.0.1", 8000)
 ADMIN_LISTEN = Address("0.0.0.0", 9090)
+DRAIN_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Settings:
     report_token_file: Path | None = None
     credentials_dir: Path | None = None
     manifests: Path | None = None
+    drain_seconds: int = DRAIN_SECONDS
     log_format: str = "text"
     log_level: str = "info"
 
@@ -72,6 +74,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         report_token_file=read.value("report_token_file", Path, None),
         credentials_dir=read.value("credentials_dir", _folder, None),
         manifests=read.value("manifests", _folder, None),
+        drain_seconds=read.value("drain_seconds", _positive, DRAIN_SECONDS),
         log_format=read.value("log_format", _one_of(LOG_FORMATS), "text"),
         log_level=read.value("log_level", _one_of(LOG_LEVELS), "info"),
     )
@@ -123,6 +126,7 @@ _FLAGS = (
     ("--credentials-dir", "DIR", "mounted Secrets, one folder per Secret, one file per key"),
     ("--workers", "N", "worker processes (1)"),
     ("--manifests", "DIR", "standalone: read the objects from YAML files instead of a cluster"),
+    ("--drain-seconds", "N", "how long requests may go on after SIGTERM (3600)"),
     ("--log-format", "json|text", "how log lines are written (text)"),
     ("--log-level", "LEVEL", f"{', '.join(LOG_LEVELS)} (info)"),
 )

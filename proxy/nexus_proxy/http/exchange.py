@@ -214,6 +214,8 @@ class Exchange:
         """
         now = self.gateway.clock()
         self.end(outcome, now)
+        if self.choice.probe:
+            passable = None  # that the backend is still out is known, and better said in our words
         tried = self.call.tried
         tried.append((self.choice, why))
         upstream = self._upstream

@@ -31,6 +31,7 @@ def test_every_flag_has_an_environment_twin(tmp_path: Path) -> None:
         "--credentials-dir": str(tmp_path),
         "--workers": "1",
         "--manifests": str(tmp_path),
+        "--drain-seconds": "25",
         "--log-format": "JSON",
         "--log-level": "debug",
     }
@@ -39,6 +40,7 @@ def test_every_flag_has_an_environment_twin(tmp_path: Path) -> None:
     assert parse([], twins) == by_flag
     assert by_flag.listen == Address("::1", 81)
     assert by_flag.log_format == "json"
+    assert by_flag.drain_seconds == 25
 
 
 def test_a_flag_wins_over_its_twin() -> None:

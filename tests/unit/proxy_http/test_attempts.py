@@ -362,3 +362,13 @@ async def test_no_latency_is_learnt_from_streams_that_fail(stage: Stage) -> None
         await stage.ask(post(STREAM_BODY))
     assert stage.outcomes() == [Outcome.STREAM_ERROR, Outcome.CUT]
     assert stage.backend_of().latency_ms == 0
+
+
+async def test_a_failed_probe_on_the_only_backend_is_told_in_our_words(stage: Stage) -> None:
+    await stage.backend(says(answer(ERROR, status="500 X")))
+    stage.router.choices[0] = stage.router.choices[0].marked("recovery-probe", probe=True)
+    message = await stage.ask()
+    assert message.status == 503
+    assert message.values("retry-after") == [b"7"]
+    assert json.loads(message.body)["error"]["context"]["rejection_reasons"]
+    assert stage.outcomes() == [Outcome.SERVER_ERROR]
