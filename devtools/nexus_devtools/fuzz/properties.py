@@ -38,6 +38,13 @@ def _values(verdict: Verdict, name: bytes) -> bytes:
 
 
 ODD_EXTENSION = re.compile(rb"\r\n[0-9a-fA-F]+(?!;[\w.-]+(?:=[\w.-]+)?\r\n)[ \t;][^\n]*")
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def _control_in_a_value(_: bytes, h11: Verdict) -> bool:
+    return any(CONTROL.search(value) for _, value in h11.headers)
+
+
 STRICTER_WITH_REQUESTS: dict[str, Meant] = {
     "a bare LF ends no line": lambda data, _: LONE_LF.search(data) is not None,
     "a folded line is refused": lambda data, _: FOLD.search(data) is not None,
@@ -48,6 +55,7 @@ STRICTER_WITH_REQUESTS: dict[str, Meant] = {
         data.lower().count(b"content-length") > 1 or b"3, 3" in data
     ),
     "a chunk extension out of its grammar": lambda data, _: ODD_EXTENSION.search(data) is not None,
+    "a control character in a value": _control_in_a_value,
     "an unknown method": lambda _, h11: h11.start.split()[0] not in METHODS,
     "versions other than 1.0 and 1.1": lambda _, h11: h11.version not in (b"1.0", b"1.1"),
     "no single Host": lambda _, h11: _count(h11, b"host") > 1,
@@ -67,6 +75,7 @@ STRICTER_WITH_ANSWERS: dict[str, Meant] = {
     "a chunk extension out of its grammar": (
         STRICTER_WITH_REQUESTS["a chunk extension out of its grammar"]
     ),
+    "a control character in a value": _control_in_a_value,
     "a version that does not exist": lambda _, h11: h11.version not in (b"1.0", b"1.1", b"2.0"),
     "101 that nobody asked for": lambda data, _: b" 101" in data,
     "an unknown transfer coding": STRICTER_WITH_REQUESTS["an unknown transfer coding"],
