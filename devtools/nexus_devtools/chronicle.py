@@ -6,6 +6,7 @@ file. It ends with the API server it began with.
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,5 +47,21 @@ class Chronicle:
 
     def status_writes(self, name: str) -> int:
         """How many versions differ from the one before them in status."""
-        statuses = [version.get("status") for version in self.versions(name)]
-        return sum(a != b for a, b in zip([None, *statuses], statuses, strict=False))
+        statuses = [None, *(version.get("status") for version in self.versions(name))]
+        return sum(a != b for a, b in itertools.pairwise(statuses))
+
+    def figure_writes(self, name: str) -> int:
+        """How many versions differ from the one before them in status, but in nothing that
+        decides: the state, the generation, what the conditions come to.
+        """
+        statuses = [version.get("status") or {} for version in self.versions(name)]
+        return sum(
+            a != b and _decided(a) == _decided(b)
+            for a, b in itertools.pairwise(statuses)
+        )
+
+
+def _decided(status: Stored) -> tuple[object, ...]:
+    conditions = status.get("conditions") or ()
+    said = sorted((c["type"], c["status"], c["reason"]) for c in conditions)
+    return status.get("state"), status.get("verdictGeneration"), said
