@@ -55,10 +55,7 @@ class Chronicle:
         decides: the state, the generation, what the conditions come to.
         """
         statuses = [version.get("status") or {} for version in self.versions(name)]
-        return sum(
-            a != b and _decided(a) == _decided(b)
-            for a, b in itertools.pairwise(statuses)
-        )
+        return sum(a != b and _decided(a) == _decided(b) for a, b in itertools.pairwise(statuses))
 
 
 def _decided(status: Stored) -> tuple[object, ...]:
