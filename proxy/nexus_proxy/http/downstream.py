@@ -51,8 +51,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answering",
+        "_arrival_deadline",
         "_arrived",
-        "_arriving",
         "_closing",
         "_counters",
         "_deadline",
@@ -84,8 +84,8 @@ class ClientConnection(asyncio.Protocol):
         self._serving: Request | None = None
         self._pumping = False
         self._answering = False  # bytes of the answer have been written
-        self._arriving = False  # a request has begun to come in, `_arrived` body bytes at last look
-        self._arrived = 0
+        self._arrival_deadline = 0.0  # the deadline, while a request comes in
+        self._arrived = 0  # its body bytes when that was set
         self._closing = False  # nothing more is read as a request
         self._lingering = False  # the last answer is out; what still comes in is thrown away
         self._deadline = gateway.now + IDLE_SECONDS
@@ -109,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
     def finished(self, *, close: bool) -> None:
         """The answer is complete."""
         self._exchange = self._serving = None
-        self._answering = self._arriving = False
+        self._answering = False
         if close or self._gateway.draining:
             self._close()
             return
@@ -169,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(408, "the request did not arrive in time")
             else:
                 self._arrived = arrived
-                self._deadline = now + REQUEST_SECONDS
+                self._deadline = self._arrival_deadline = now + REQUEST_SECONDS
 
     # asyncio.Protocol
 
@@ -252,10 +252,9 @@ class ClientConnection(asyncio.Protocol):
     def _await_more(self) -> None:
         """Nothing is complete: a request has begun at most."""
         if self._reader.begun:
-            if not self._arriving:
-                self._arriving = True
+            if self._deadline != self._arrival_deadline:
                 self._arrived = 0
-                self._deadline = self._gateway.now + REQUEST_SECONDS
+                self._deadline = self._arrival_deadline = self._gateway.now + REQUEST_SECONDS
             if self._reader.expects_continue():
                 self.transport.write(_CONTINUE)
 

@@ -133,35 +133,32 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        relay = self.relay
-        if relay is not None and self._between_chunks and relay(data):
-            return
         exchange = self.exchange
         if exchange is None:
             self.pool.drop(self)  # bytes nobody asked for: the next answer could not be trusted
             self.transport.abort()
             return
         try:
-            self._take_in(exchange, data)
+            relay = self.relay
+            if relay is not None and self._between_chunks and relay(data):
+                return
+            if not self.answered:
+                self.answered = True
+                known = self._known
+                start = known.match(data)
+                if start and len(data) == start + known.length:
+                    self.headed = self.complete = True
+                    self.answer = known.meaning
+                    self.length = known.digits
+                    exchange.answered(self, data[start:])
+                    return
+                self._first = data
+                self._head_bytes = 0
+            self._parse(exchange, data)
         except Exception as error:
             if self.exchange is exchange:
                 self.abort()
             exchange.client.crashed(error)
-
-    def _take_in(self, exchange: Exchange, data: bytes) -> None:
-        if not self.answered:
-            self.answered = True
-            known = self._known
-            start = known.match(data)
-            if start and len(data) == start + known.length:
-                self.headed = self.complete = True
-                self.answer = known.meaning
-                self.length = known.digits
-                exchange.answered(self, data[start:])
-                return
-            self._first = data
-            self._head_bytes = 0
-        self._parse(exchange, data)
 
     def _parse(self, exchange: Exchange, data: bytes) -> None:
         malformed = False
