@@ -172,7 +172,7 @@ def _by_h11(connection: h11.Connection, data: bytes, *, eof: bool) -> Verdict:
         start,
         body,
         # An Upgrade that Connection does not name is none: nothing will switch.
-        keeps=connection.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL),
+        keeps=repr(connection.their_state) in ("DONE", "MIGHT_SWITCH_PROTOCOL"),
         headers=tuple((bytes(name), bytes(value)) for name, value in head.headers),
         version=bytes(head.http_version),
     )
