@@ -10,6 +10,7 @@ import pytest
 from nexus_devtools.rawhttp.messages import STREAM_BODY, Message, answer, chunk, post, stream
 from nexus_devtools.rawhttp.peers import Peer, says, until
 from nexus_devtools.rawhttp.stage import Stage
+from nexus_proxy.http import request_reader
 from nexus_proxy.routing.candidate import Credentials
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
@@ -391,3 +392,46 @@ async def test_connection_close_is_honoured(stage: Stage) -> None:
     message = await client.receive()
     assert (message.status, message.header("connection")) == (200, b"close")
     assert await client.ended() == b""
+
+
+async def test_trailers_leave_nothing_behind_in_the_process(stage: Stage) -> None:
+    await stage.backend(OK)
+    head = CHAT + b"Transfer-Encoding: chunked\r\n\r\n"
+    trailers = b"0\r\nAuthorization: late\r\nAccept-Encoding: x\r\nConnection: x\r\n\r\n"
+    for _ in range(3):
+        await stage.ask(head + chunk(b'{"model":"m"}') + trailers)
+    discarded = request_reader._DISCARDED
+    assert (discarded.credentials, discarded.accept_encoding, discarded.named) == ((), b"", None)
+
+
+@pytest.mark.parametrize("size", [0, 20_000])
+async def test_trailers_without_end_are_refused(stage: Stage, size: int) -> None:
+    client = await stage.client()
+    await client.send(CHAT + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Late: ")
+    endless = b"a" * 200_000
+    await client.send_bytewise(endless, size or len(endless))
+    assert (await client.receive()).status == 431
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_no_part_of_a_chunked_body_over_the_limit_reaches_a_backend(
+    stage: Stage, pieces: int
+) -> None:
+    upstream = await stage.backend(OK)
+    stage.gateway.max_body_bytes = 1000
+    body = b'{"model":"m"}'.ljust(900) + b" " * 200
+    wire = b"".join(chunk(body[at : at + 100]) for at in range(0, 1100, 100)) + b"0\r\n\r\n"
+    client = await stage.client()
+    request = CHAT + b"Transfer-Encoding: chunked\r\n\r\n" + wire
+    await client.send_bytewise(request, len(request) // pieces + 1)
+    assert (await client.receive()).status == 413
+    assert upstream.requests == []
+
+
+async def test_an_answer_to_head_has_no_body(stage: Stage) -> None:
+    client = await stage.client()
+    await client.send(b"HEAD /v1/models HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+    for _ in range(2):
+        head = await client.receive_interim()
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"content-length: " in head
