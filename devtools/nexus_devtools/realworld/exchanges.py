@@ -84,8 +84,8 @@ def read(wire: Wire) -> Iterator[Exchange]:
             answer=answer.body,
             complete=answer.complete,
         )
-        if not answer.complete or client.our_state != h11.DONE or client.their_state != h11.DONE:
-            return
+        if {*server.states.values(), *client.states.values()} != {h11.DONE}:
+            return  # it broke off, or one side said that it would close
         server.start_next_cycle()
         client.start_next_cycle()
 

@@ -63,10 +63,13 @@ class Tap:
     async def _close(self) -> None:
         self._server.close()
         mine = asyncio.current_task()
-        others = [task for task in asyncio.all_tasks() if task is not mine]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # A connection that was being accepted becomes a task only now: until there is none left.
+        await asyncio.sleep(0.01)
+        while others := [task for task in asyncio.all_tasks() if task is not mine]:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = Wire()
@@ -82,8 +85,9 @@ class Tap:
             wire.ended = True
         finally:
             onward.cancel()
-            answer.close()
-            writer.close()
+            for sink in (answer, writer):
+                # What a peer does not take any more must not keep the transport open.
+                sink.close() if wire.ended else sink.transport.abort()
 
 
 async def _pump(
