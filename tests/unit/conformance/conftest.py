@@ -14,6 +14,7 @@ import uvloop
 from nexus_devtools.conformance.oracle import find_nginx
 
 ORACLE_TEST = "test_nginx_does_as_recorded"
+NOT_ASKED = pytest.StashKey[int]()
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -27,13 +28,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     away = [item for item in items if item.name.startswith(ORACLE_TEST)]
     items[:] = [item for item in items if item not in away]
     config.hook.pytest_deselected(items=away)
+    config.stash[NOT_ASKED] = len(away)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if find_nginx() is None and any(
-        "conformance" in str(path) for path in terminalreporter.config.args or ["conformance"]
-    ):
+    away = terminalreporter.config.stash.get(NOT_ASKED, 0)
+    if away:
         terminalreporter.write_line(
-            "conformance: nginx was NOT asked, it is not installed (apt install nginx-light); "
-            "the cases ran against this proxy alone"
+            f"conformance: nginx was NOT asked in {away} cases, it is not installed "
+            "(apt install nginx-light); they ran against this proxy alone"
         )
