@@ -41,3 +41,17 @@ def test_a_manifest_comes_before_the_environment() -> None:
 def test_without_a_source_the_flag_is_named() -> None:
     assert NoSecrets().get("s", "k") is None
     assert "--credentials-dir" in NoSecrets().missing("s", "k")
+
+
+def test_a_mounted_key_is_read_anew_when_the_kubelet_swaps_its_folder(tmp_path: Path) -> None:
+    secret = tmp_path / "openai"
+    for version, key in (("..1", "old-key"), ("..2", "new-key")):
+        (secret / version).mkdir(parents=True)
+        (secret / version / "api-key").write_text(f"{key}\n")
+    (secret / "..data").symlink_to("..1")
+    (secret / "api-key").symlink_to("..data/api-key")
+    secrets = MountedSecrets(tmp_path)
+    assert secrets.get("openai", "api-key") == "old-key"
+    (secret / "..data_tmp").symlink_to("..2")
+    (secret / "..data_tmp").rename(secret / "..data")
+    assert secrets.get("openai", "api-key") == "new-key"
