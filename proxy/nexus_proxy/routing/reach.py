@@ -48,7 +48,9 @@ class TlsContexts:
         """
         context = self._known.get((ca, insecure))
         if context is None:
-            context = ssl.create_default_context(cadata=ca or None)
+            # Bundles name their authorities in comments of any alphabet; PEM itself is ASCII.
+            pem = ca.encode("ascii", "replace").decode("ascii")
+            context = ssl.create_default_context(cadata=pem or None)
             context.set_alpn_protocols(["http/1.1"])
             if insecure:
                 context.check_hostname = False
@@ -102,7 +104,7 @@ def _tls(
     ca = ""
     if tls.ca_secret_ref is not None:
         found = secrets.get(tls.ca_secret_ref.name, tls.ca_secret_ref.key)
-        if found is None:
+        if not found:  # an empty file must not come to mean the system's trust
             return None, _missing(tls.ca_secret_ref, secrets)
         ca = found
     try:

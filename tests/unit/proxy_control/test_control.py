@@ -381,7 +381,15 @@ def test_credentials_of_the_client_pass_only_where_asked_for(wired: Any) -> None
     assert backend(wired).credentials.strip == frozenset()
 
 
-@pytest.mark.parametrize(("pem", "said"), [(None, "Secret ca not found"), ("no pem", "not a PEM")])
+@pytest.mark.parametrize(
+    ("pem", "said"),
+    [
+        (None, "Secret ca not found"),
+        ("", "Secret ca has no key ca.crt"),
+        ("no pem", "not a PEM"),
+        ("# Főtanúsítvány\n", "not a PEM"),
+    ],
+)
 def test_a_ca_that_is_missing_or_none_leaves_the_backend_out(
     wired: Any, tmp_path: Path, pem: str | None, said: str
 ) -> None:
@@ -389,7 +397,7 @@ def test_a_ca_that_is_missing_or_none_leaves_the_backend_out(
     spec = {"url": "https://b:8443", "models": MODELS, "tls": tls}
     if pem is not None:
         (tmp_path / "ca").mkdir()
-        (tmp_path / "ca" / "ca.crt").write_text(pem)
+        (tmp_path / "ca" / "ca.crt").write_text(pem, "utf-8")
     wired.put("LLMBackend", "b", spec=spec)
     wired.apply()
     assert said in only(wired).traits.obstacle[0]
