@@ -63,6 +63,10 @@ fuzz: $(DEV_STAMP) ## ten minutes of random messages for both parsers, with h11 
 bench: $(DEV_STAMP) ## measure: CPU per request beside nginx, verdict latency, memory, decisions; prints tables
 	@$(BIN)/python -m bench
 
+.PHONY: compiled
+compiled: $(DEV_STAMP) ## a wheel with the hot modules compiled, into dist/compiled (an experiment: not all unit tests run against it)
+	@$(BIN)/python -m nexus_devtools.compiled
+
 .PHONY: simulate
 simulate: $(DEV_STAMP) ## the shipped engine against other detectors in simulated outages; tables and pictures for docs/quality.md
 	@$(BIN)/python -m bench simulate --write

@@ -1,0 +1,163 @@
+"""The product as a wheel whose hot modules are compiled by mypyc.
+
+`python -m nexus_devtools.compiled` builds it from a copy of the sources: a wheel and the same
+unpacked below `dist/compiled`, once per state of the sources. It needs a C compiler. Promises that
+nothing is written beside the sources, where it would shadow what is edited later; the interpreted
+modules stay in the wheel beside the compiled ones, which Python prefers. What is compiled is the
+same Python, with types checked when values come from interpreted code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OUTPUT = ROOT / "dist" / "compiled"
+BUILD_SECONDS = 900
+
+PARTS = ("crds/nexus_api", "quality/nexus_quality", "operator/nexus_operator", "proxy/nexus_proxy")
+EXTRAS = ("pyproject.toml", "README.md")
+# What every request runs through. Not among them, because mypyc cannot: enums with attributes
+# (`routing.request`, `quality.outcome`), what is weakly referred to (`http.pool`).
+HOT = {
+    "proxy/nexus_proxy": ("counters",),
+    "proxy/nexus_proxy/http": (
+        *("answer_head", "delivery", "downstream", "events", "exchange", "gateway", "heads"),
+        *("incoming", "inspect", "known", "request_head", "request_reader", "rewrite", "sse"),
+        "upstream",
+    ),
+    "proxy/nexus_proxy/pricing": ("meter", "usage"),
+    "proxy/nexus_proxy/routing": (
+        *("board", "candidate", "choice", "journal", "leg", "plan", "retry", "router", "score"),
+        "strategy",
+    ),
+    "quality/nexus_quality": ("keys", "recorder", "spend", "subject"),
+}
+_HOOK = """
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class Compiled(BuildHookInterface):
+    def initialize(self, version, build_data):
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["artifacts"].append("*.so")
+        build_data["force_include"].update({each: each for each in %r})
+"""
+
+
+class CannotBuild(Exception):
+    """The message says why, in one line."""
+
+
+def modules() -> Iterator[str]:
+    """The names of the compiled modules."""
+    for folder, names in HOT.items():
+        package = folder.partition("/")[2].replace("/", ".")
+        yield from (f"{package}.{name}" for name in names)
+
+
+def compiled() -> Path:
+    """The folder with the unpacked wheel, built if the sources have changed; its name is in
+    PYTHONPATH for whoever wants it. Raises CannotBuild.
+    """
+    site, stamp = OUTPUT / "site", OUTPUT / "state"
+    state = _state()
+    if stamp.exists() and stamp.read_text() == state:
+        return site
+    _check()
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="nexus-compiled-") as folder:
+        wheel = _built(Path(folder))
+        shutil.copy(wheel, OUTPUT / wheel.name)
+    with zipfile.ZipFile(OUTPUT / wheel.name) as packed:
+        packed.extractall(site)
+    stamp.write_text(state)
+    return site
+
+
+def wheel() -> Path:
+    """The wheel itself. Raises CannotBuild."""
+    return next(compiled().parent.glob("*.whl"))
+
+
+def _state() -> str:
+    digest = hashlib.sha256(f"{sys.version}{sysconfig.get_platform()}".encode())
+    sources = [Path(__file__), ROOT / "pyproject.toml"]
+    for part in PARTS:
+        sources += sorted((ROOT / part).rglob("*.py"))
+    for each in sources:
+        digest.update(each.relative_to(ROOT).as_posix().encode() + each.read_bytes())
+    return digest.hexdigest()
+
+
+def _check() -> None:
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        raise CannotBuild(f"no C compiler ({compiler}): on Debian and Ubuntu, apt install gcc")
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        raise CannotBuild("no headers of Python: on Debian and Ubuntu, apt install python3-dev")
+    if find_spec("mypyc") is None or find_spec("setuptools") is None:
+        raise CannotBuild("mypyc or setuptools is missing: make setup installs both")
+
+
+def _built(folder: Path) -> Path:
+    """The wheel, made of a copy of the sources in `folder`."""
+    for part in PARTS:
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, folder / Path(part).name, ignore=skipped)
+    files = [each.replace(".", "/") + ".py" for each in modules()]
+    _run(["-m", "mypyc", "--strict", *files], folder, MYPYPATH=".", CFLAGS="-O2")
+    shutil.rmtree(folder / "build")
+    for part in PARTS:
+        (folder / part).parent.mkdir()
+        (folder / Path(part).name).rename(folder / part)
+    # Only now: setuptools, which mypyc uses, must not take the project for its own.
+    for extra in EXTRAS:
+        shutil.copy(ROOT / extra, folder / extra)
+    shared = [each.name for each in folder.glob("*.so")]
+    (folder / "hatch_build.py").write_text(_HOOK % shared)
+    with (folder / "pyproject.toml").open("a") as project:
+        project.write("\n[tool.hatch.build.targets.wheel.hooks.custom]\n")
+    _run(["-m", "hatchling", "build", "-t", "wheel"], folder)
+    return next(folder.glob("dist/*.whl"))
+
+
+def _run(arguments: Sequence[str], folder: Path, **environ: str) -> None:
+    command = [sys.executable, *arguments]
+    try:
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True,
+            timeout=BUILD_SECONDS, env={**os.environ, **environ},
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        said = (error.stdout + error.stderr).strip().splitlines() or [""]
+        told = [line for line in said if "error" in line.lower()] or said
+        raise CannotBuild(f"{arguments[1]} failed: {told[-1]}") from None
+    except subprocess.TimeoutExpired:
+        raise CannotBuild(f"{arguments[1]} took longer than {BUILD_SECONDS} s") from None
+
+
+def main() -> None:
+    """Build, and say where it is."""
+    try:
+        built = wheel()
+    except CannotBuild as error:
+        sys.exit(str(error))
+    print(f"{built.relative_to(ROOT)} ({built.stat().st_size // 1024} kB)")
+    print(f"the same unpacked: {(OUTPUT / 'site').relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
