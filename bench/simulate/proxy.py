@@ -185,8 +185,7 @@ class NexusProxy:
         if self.gone or self._sending or due != self._wake_at:
             return
         self._wake_at = float("inf")
-        # A clock that runs fast or slow shows its hour a rounding error early.
-        if self.reporter.next_due() <= self.clock.now + 1e-6:
+        if self.reporter.next_due() <= self.clock.now:
             self._sending = True
             self._go_on(self.reporter.send_due(), lambda coroutine: coroutine.send(None))
         else:

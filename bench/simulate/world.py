@@ -15,6 +15,7 @@ from collections.abc import Callable
 EPOCH = 1_767_225_600.0  # epoch seconds at the beginning of the world
 
 Action = Callable[[], None]
+MOMENT = 1e-6
 FAST = 0.001  # how much faster a clock runs for each second that it is off: 3.6 s an hour
 
 
@@ -73,5 +74,8 @@ class Clock:
         return None if when is None else self.now + (when - self._world.now)
 
     def ahead(self, when: float) -> float:
-        """The world's time when this clock shows `when`."""
-        return (when - self._skew) / self._pace
+        """The world's time when this clock shows `when`, on one that is off a moment later.
+
+        Else rounding could have it show less, and whoever waits for `when` would wait for ever.
+        """
+        return (when - self._skew) / self._pace + (MOMENT if self._skew else 0.0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from bench.simulate.arrivals import Arrivals, Request, Traffic
 from bench.simulate.backends import Fault, SimBackend
-from bench.simulate.world import World
+from bench.simulate.world import Clock, World
 
 from nexus_quality.outcome import Outcome
 
@@ -113,3 +114,13 @@ def test_a_stream_that_breaks_late_had_its_first_token(world, submit) -> None:
     world.run(10.0)
     assert content == [1.0]
     assert ended == [(2.0, Outcome.CUT)]
+
+
+@pytest.mark.parametrize("skew", [-10.0, -5.0, 0.0, 5.0, 10.0])
+def test_a_clock_that_is_off_shows_what_was_waited_for(world: World, skew: float) -> None:
+    clock = Clock(world, skew)
+    for number in range(2000):
+        when = clock.now + 0.1 + number / 7
+        world.run(clock.ahead(when))
+        assert when <= clock.now < when + 1e-4
+        assert clock.of(world.now + 30.0) == pytest.approx(clock.now + 30.0)
