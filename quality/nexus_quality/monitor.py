@@ -273,7 +273,8 @@ class Monitor:
             subject = Subject(backend, model)
             subject.breaker.policy = backend.breaker.policy
             subject.breaker.shared = backend.breaker.shared.of(model)
-            _start(subject.breaker, subject.breaker.shared)
+            if backend.breaker.policy.enforce:
+                _start(subject.breaker, subject.breaker.shared)
             subject.refresh(float("inf"))
             backend.subjects[model] = subject
         return subject

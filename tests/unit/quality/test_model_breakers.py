@@ -118,6 +118,10 @@ class TestFollowing:
         assert bench.monitor.subject("uid-a", "new").standing is Standing.PROBING
         assert bench.monitor.subject("uid-a", "newer").standing is Standing.ADMITTED
 
+    def test_a_model_met_under_an_audit_obeys_nothing(self, bench: Bench) -> None:
+        bench.turn(models={"late": verdict(EXCLUDED)}, enforce=False)
+        assert bench.monitor.subject("uid-a", "late").standing is Standing.ADMITTED
+
     def test_a_proxy_that_starts_follows_at_once(self) -> None:
         bench = Bench()
         bench.monitor.forget("uid-a")
