@@ -55,12 +55,12 @@ def within_policy(
         message = words.on_probation(successes=verdict.successes, needed=needed)
         reason = reasons.PROBATION if verdict.successes else reasons.AWAITING_PROBE
         return WithinPolicy(ConditionStatus.FALSE, reason, message)
+    if firing is not None and not firing.quorum:
+        message = words.failing_for_some(firing.reason, firing.blamed, protected=policy.enforce)
+        return WithinPolicy(ConditionStatus.TRUE, reasons.FAILING_FOR_SOME, message)
     if firing is not None and not policy.enforce:
         message = words.would_be_excluded(firing.reason)
         return WithinPolicy(ConditionStatus.FALSE, reasons.WOULD_BE_EXCLUDED, message)
-    if firing is not None and not firing.quorum:
-        message = words.failing_for_some(firing.reason, firing.blamed)
-        return WithinPolicy(ConditionStatus.TRUE, reasons.FAILING_FOR_SOME, message)
     if traffic != reasons.ACTIVE and not starting:
         return WithinPolicy(ConditionStatus.UNKNOWN, traffic, _SILENCE[traffic])
     return WithinPolicy(ConditionStatus.TRUE, reasons.WITHIN_THRESHOLDS, _calm(verdicts))

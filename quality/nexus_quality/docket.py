@@ -42,7 +42,7 @@ class Transition:
     """A change of state that wants a write. `event`: the reason of its Event.
 
     `before` and `after` are those of the subject: the model, or the backend where `model` is "".
-    `verdicts`: all of the backend's, once it is accepted.
+    `verdicts`: all of the backend's, once it is accepted; `fingerprint`: of the spec it is about.
     """
 
     uid: str
@@ -53,6 +53,7 @@ class Transition:
     message: str
     model: str = BACKEND
     verdicts: Verdicts
+    fingerprint: str
 
     @property
     def rule(self) -> str:
@@ -189,7 +190,7 @@ class Hearing:
             young=young,
             unheard=unheard,
             starting=unheard and len(parts) < policy.min_reporters,
-            probes=_probes(parts, _most_successes(eligible, policy)),
+            probes=_probes(parts, self._most_successes(parts, eligible, verdict)),
             eligible_rate=sum(eligible.values()),
             eligible_reporters=tuple(name for name, rate in eligible.items() if rate > 0.0),
             recent_successes=sum(p.recent_requests - p.recent_errors for p in parts),
@@ -200,6 +201,21 @@ class Hearing:
             thawed=bool(model) and verdicts.frozen,
             random=self._random,
         )
+
+    def _most_successes(
+        self, parts: tuple[Share, ...], eligible: dict[str, float], verdict: Verdict
+    ) -> int:
+        """How many successes of one reporter count: alone it ends no probation that others could.
+
+        One whose probe failed sends no more of them; others may have none that decide anything, and
+        are waited for no longer than LATE_SECONDS.
+        """
+        policy = self._docket.policy
+        needed = policy.probation_successes
+        if verdict.until is not None and self._now - verdict.until > LATE_SECONDS:
+            return needed
+        able = sum(eligible[p.reporter] > 0.0 and not p.probe_failures for p in parts)
+        return max(1, needed - 1) if min(able, policy.min_reporters) > 1 else needed
 
     def _unheard(self, whole: tuple[Share, ...]) -> bool:
         """Whether a reporter that this process knows of has not yet told it everything."""
@@ -239,11 +255,11 @@ class Hearing:
             return View(now=self._now, short_window_seconds=window, silent=True)
         verdicts = self._docket.verdicts
         backend = verdicts.backend
-        recent = _since(backend, self._now)
+        recent = _ended(backend, self._now)
         models = {
             model: Span(
                 max(backend.generation, verdict.generation),
-                recent if verdicts.frozen else _since(verdict, self._now),
+                recent if verdicts.frozen else _ended(verdict, self._now),
             )
             for model, verdict in verdicts.models.items()
         }
@@ -259,8 +275,9 @@ def _no_firing() -> None:
     return None
 
 
-def _since(verdict: Verdict, now: float) -> float:
-    return 0.0 if verdict.until is None else max(0.0, now - verdict.until)
+def _ended(verdict: Verdict, now: float) -> float | None:
+    """When its exclusion ended; a moment that stays, for shares are kept by what they look at."""
+    return verdict.until if verdict.until is not None and verdict.until <= now else None
 
 
 def _eligible(parts: tuple[Share, ...]) -> dict[str, float]:
@@ -268,13 +285,6 @@ def _eligible(parts: tuple[Share, ...]) -> dict[str, float]:
     rates = sorted((p.eligible for p in parts), reverse=True)
     most = rates[1] if len(rates) > 1 and rates[1] > 0.0 else rates[0] if rates else 0.0
     return {p.reporter: min(p.eligible, most) for p in parts}
-
-
-def _most_successes(eligible: dict[str, float], policy: Policy) -> int:
-    """How many successes of one reporter count: alone it ends no probation that others could."""
-    able = sum(rate > 0.0 for rate in eligible.values())
-    needed = policy.probation_successes
-    return max(1, needed - 1) if min(able, policy.min_reporters) > 1 else needed
 
 
 def _probes(parts: tuple[Share, ...], most: int) -> Probes:
@@ -320,4 +330,5 @@ def _transition(docket: Docket, model: str, row: str, after: Verdict, facts: Fac
         message=about(model, text) if text else told,
         model=model,
         verdicts=docket.verdicts.turned(model, after, facts, renewed=row == "S15"),
+        fingerprint=docket.facts.fingerprint,
     )

@@ -175,10 +175,12 @@ class Engine:
         if transition.model:
             # What became of other subjects while the write was under way stays.
             verdicts = docket.verdicts.taken(transition.model, transition.after)
-        docket.verdicts = verdicts
-        # Edits that came while the write was under way are still to be judged.
+        # Edits that came while the write was under way are still to be judged, another spec too;
+        # and of models that it no longer has nothing comes back.
+        models, judged = docket.facts.models, transition.fingerprint
+        docket.verdicts = verdicts if models is None else verdicts.only(frozenset(models))
         if transition.row == "S15":
-            docket.respecified = False
+            docket.respecified = docket.facts.fingerprint != judged
 
     def assess(self, uid: str, now: float) -> Assessment:
         """The verdicts and what to say of them."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from nexus_api.pace import paced
+from nexus_quality.counts import Counts
 from nexus_quality.ledger import Incarnation, Ledger, Reporter, Series
 from nexus_quality.report import Pulse
 from nexus_quality.window import Family
@@ -75,12 +76,12 @@ class Share:
 
 
 class Span(NamedTuple):
-    """What of a subject counts: outcomes tagged at or after `generation`; `recent_seconds` back
-    are recent, 0: none.
+    """What of a subject counts: outcomes tagged at or after `generation`; those from `recent_since`
+    on (operator's clock) are recent, None: none.
     """
 
     generation: int = 0
-    recent_seconds: float = 0.0
+    recent_since: float | None = None
 
 
 _ALL = Span()
@@ -208,13 +209,14 @@ def used(series: Series) -> bool:
 
 def _part(reporter: Reporter, model: str, series: Series, stand: _Stand, view: View) -> Share:
     """What one reporter says of one model."""
-    now, (generation, recent_seconds) = view.now, view.of(model)
+    now, (generation, recent_since) = view.now, view.of(model)
     ten = series.windows[Family.TEN_SECONDS]
     hour = list(series.windows[Family.MINUTE].parts(generation))
     short = list(ten.last_parts(view.short_window_seconds, now, generation))
-    recent = list(ten.last_parts(recent_seconds, now, generation))
     short = short if view.short_window_seconds else []
-    recent = recent if recent_seconds else []
+    recent: list[Counts] = []
+    if recent_since is not None:
+        recent = list(ten.last_parts(now - recent_since, now, generation))
     return Share(
         reporter=reporter.name,
         complete=reporter.complete,

@@ -117,10 +117,10 @@ def would_be_excluded(reason: str) -> str:
     return f"Would be excluded: {reason}"
 
 
-def failing_for_some(reason: str, reporters: Sequence[str]) -> str:
-    """A rule fires, but only by the word of some."""
-    who = listed(reporters)
-    return f"{reason}, but only as seen by {who}; their own breakers protect them"
+def failing_for_some(reason: str, reporters: Sequence[str], *, protected: bool) -> str:
+    """A rule fires, but only by the word of some; under an audit they have no breakers either."""
+    protection = "; their own breakers protect them" if protected else ""
+    return f"{reason}, but only as seen by {listed(reporters)}{protection}"
 
 
 def models_out(names: Sequence[str]) -> str:

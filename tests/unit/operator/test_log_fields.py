@@ -24,6 +24,7 @@ OUT = Verdict(state=SubjectState.EXCLUDED, generation=3, firing=FIRING)
 def transition(before: Verdict, after: Verdict) -> Transition:
     return Transition(
         uid="u", row="S1", before=before, after=after, event="Excluded", message="m", model="tiny",
+        fingerprint="spec",
         verdicts=Verdicts(),
     )  # fmt: skip
 

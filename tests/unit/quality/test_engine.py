@@ -121,6 +121,16 @@ class TestAccepting:
         bench.engine.accept(wanted, bench.now)
         assert bench.accept() == "S16"
 
+    def test_a_spec_changed_again_while_its_write_was_under_way_is_new_once_more(self) -> None:
+        bench = Bench()
+        bench.engine.upsert(replace(FACTS, fingerprint="second"), DEFAULT_POLICY, bench.now)
+        wanted = bench.wanted()
+        assert wanted is not None and wanted.row == "S15"
+        bench.engine.upsert(replace(FACTS, fingerprint="third"), DEFAULT_POLICY, bench.now)
+        bench.engine.accept(wanted, bench.now)
+        assert bench.accept() == "S15"
+        assert bench.wanted() is None
+
     def test_each_transition_names_its_event_and_says_why(self) -> None:
         bench = Bench()
         bench.hear(0, requests=20, errors=20)
@@ -210,6 +220,36 @@ class TestDeciding:
         bench.hear(0, generation=2, eligible=1, probe_successes=1_000)
         assert bench.wanted() is None
         bench.hear(1, generation=2, eligible=1, probe_successes=1)
+        assert bench.accept() == "S11"
+
+    def test_a_reporter_whose_own_probes_fail_holds_up_no_other(self) -> None:
+        bench = Bench()
+        bench.exclude()
+        bench.now += 30.0
+        bench.accept()
+        for number in range(2):
+            bench.hear(number, generation=2, eligible=5)
+        bench.hear(0, generation=2, eligible=5, probe_failures=1)
+        assert bench.accept() == "S12"
+        bench.now += 60.0
+        assert bench.accept() == "S7"
+        # The same one fails again, which decides nothing; it sends no more probes from here on.
+        bench.hear(0, generation=4, eligible=5, probe_failures=1)
+        bench.hear(1, generation=4, eligible=5, probe_successes=2)
+        assert bench.accept() == "S11"
+
+    def test_a_reporter_that_never_probes_holds_up_the_others_for_a_minute_at_most(self) -> None:
+        bench = Bench()
+        bench.exclude()
+        bench.now += 30.0
+        bench.accept()
+        for number in range(2):
+            bench.hear(number, generation=2, eligible=5, probe_neutrals=5 * (1 - number))
+        bench.hear(1, generation=2, eligible=5, probe_successes=2)
+        assert bench.wanted() is None
+        bench.now += 61.0
+        for number in range(2):
+            bench.hear(number, generation=2, eligible=5)
         assert bench.accept() == "S11"
 
     def test_a_reporter_that_alone_has_requests_ends_a_probation_alone(self) -> None:
@@ -371,6 +411,14 @@ class TestSaying:
         status, reason, message = bench.condition()
         assert (status, reason) == ("False", "WouldBeExcluded")
         assert message.startswith("Would be excluded: Error rate 100%")
+
+    def test_an_audit_excludes_no_more_than_it_would_if_it_enforced(self) -> None:
+        bench = Bench(policy=replace(DEFAULT_POLICY, enforce=False))
+        bench.hear(0, requests=50, errors=50)
+        bench.hear(1, requests=5)
+        status, reason, message = bench.condition()
+        assert (status, reason) == ("True", "FailingForSome")
+        assert "as seen by pod-0" in message and "breakers protect" not in message
 
     def test_why_and_until_when_it_is_excluded(self) -> None:
         bench = Bench()

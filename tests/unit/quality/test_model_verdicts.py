@@ -305,6 +305,16 @@ class TestTheWayBack:
         verdict = bench.engine.verdicts("uid-a").of("bad")
         assert (verdict.count, verdict.recovered, verdict.generation) == (1, bench.now, 3)
 
+    def test_judging_it_again_and_again_takes_no_more_memory(self) -> None:
+        bench = Bench().on_probation()
+        bench.wanted()
+        kept = [len(r.derived["uid-a"]) for r in bench.engine.ledger.reporters.values()]
+        for _ in range(50):
+            bench.now += 0.01
+            bench.wanted()
+        after = [len(r.derived["uid-a"]) for r in bench.engine.ledger.reporters.values()]
+        assert after == kept
+
     def test_a_failed_probe_excludes_the_model_twice_as_long(self) -> None:
         bench = Bench().on_probation()
         failed = {"requests": 1, "errors": 1, "probes": 1, "probe_failures": 1}
@@ -436,6 +446,21 @@ class TestChanges:
         bench = Bench().one_bad()
         bench.engine.upsert(replace(bench.facts, models=("good",)), DEFAULT_POLICY, bench.now)
         assert bench.states() == {"": "Active"}
+
+    @pytest.mark.parametrize("subject", ["bad", ""])
+    def test_and_stays_so_though_a_write_about_it_was_under_way(self, subject: str) -> None:
+        bench = Bench()
+        if subject:
+            bench.hear({"good": SERVING, "bad": FAILING})
+        else:
+            bench.one_bad()
+            bench.hear({"good": {"requests": 60, "errors": 60}})
+        transition = bench.wanted()
+        assert transition is not None and transition.model == subject
+        bench.engine.upsert(replace(bench.facts, models=("good",)), DEFAULT_POLICY, bench.now)
+        bench.engine.accept(transition, bench.now)
+        assert set(bench.states()) == {""}
+        assert bench.engine.verdicts("uid-a").generation == transition.after.generation
 
     def test_a_transition_of_a_model_holds_only_once_its_write_was_accepted(self) -> None:
         bench = Bench()

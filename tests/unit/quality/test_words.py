@@ -60,7 +60,7 @@ TEXTS = {
         "On probation: 1 of 2 probing requests succeeded"
     ),
     words.would_be_excluded("9 of 12 failed"): "Would be excluded: 9 of 12 failed",
-    words.failing_for_some("9 of 12 failed", list("abcdefg")): (
+    words.failing_for_some("9 of 12 failed", list("abcdefg"), protected=True): (
         "9 of 12 failed, but only as seen by a, b, c, d, e and 2 more; their own breakers protect"
         " them"
     ),
