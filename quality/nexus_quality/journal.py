@@ -65,6 +65,11 @@ class Changes:
     lives: set[str] = field(default_factory=set)
     uses: set[tuple[str, str]] = field(default_factory=set)
 
+    def forget(self, uid: str) -> None:
+        """Nothing is to be saved of a backend; its cells are gone from the ledger."""
+        self.grown = {key: counts for key, counts in self.grown.items() if key.uid != uid}
+        self.uses = {use for use in self.uses if use[0] != uid}
+
     def grow(self, key: SumKey, counts: Counts) -> None:
         """A sum grew by `counts`."""
         known = self.grown.get(key)
@@ -113,8 +118,7 @@ class Journal:
         """Nothing of a backend is to stay."""
         self._forgotten[uid] = None
         for changes in self._changes.values():
-            for key in [key for key in changes.grown if key.uid == uid]:
-                del changes.grown[key]
+            changes.forget(uid)
 
     def collect(self, ledger: Ledger, batch: Batch, now: float) -> Iterator[None]:
         """Fill a batch; yields now and then, so that something else may happen in between."""
@@ -140,6 +144,8 @@ class Journal:
     def put_back(self) -> None:
         """What was collected could not be saved."""
         for name, old in self._collected.items():
+            for uid in self._forgotten:  # since it was collected
+                old.forget(uid)
             changes = self.of(name)
             changes.cells |= old.cells
             changes.lives |= old.lives

@@ -112,6 +112,21 @@ def test_only_what_a_full_report_followed_is_sealed() -> None:
     assert one.whole("uid-a", later)["m"].hour.requests == 5
 
 
+def test_what_could_not_be_saved_of_a_backend_that_is_gone_does_not_come_back() -> None:
+    one = ledger()
+    one.take("pod", report(*cells(3), full=True), NOW, UIDS)
+    later = NOW + SEAL_SECONDS + 300.0
+    one.take("pod", report(*cells(5, at=later), at=later, full=True), later, UIDS)
+    one.expire(later)
+    assert one.journal is not None
+    for _ in one.journal.collect(one, Batch(), later):
+        pass
+    one.forget("uid-a")
+    one.journal.put_back()
+    rows = saved(one, later)
+    assert list(rows.sums) == list(rows.uses) == list(rows.cells) == []
+
+
 def test_an_ended_incarnation_stays_ended_and_its_counts_stay() -> None:
     one = ledger()
     one.take("pod", report(*cells(5), full=True), NOW, UIDS)
