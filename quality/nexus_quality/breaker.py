@@ -112,6 +112,11 @@ class Breaker:
         self.state = state
         self.quiet = state is BreakerState.CLOSED
 
+    def settle(self, now: float) -> None:
+        """Forget a slow start that is over."""
+        if self.recovered is not None and now >= self.recovered + self.policy.slow_start_seconds:
+            self.recovered = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:

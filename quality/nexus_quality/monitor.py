@@ -13,7 +13,7 @@ from nexus_api.backend import BackendState, SubjectState
 from nexus_api.pace import paced
 from nexus_quality.breaker import ROW_SECONDS, Breaker, BreakerState, Event, Facts, Row, apply
 from nexus_quality.keys import KeyFacts, KeyWatch
-from nexus_quality.policy import DEFAULT_POLICY, Policy
+from nexus_quality.policy import Policy
 from nexus_quality.recorder import Recorder
 from nexus_quality.report import Answer, Cell, Pulse, Report
 from nexus_quality.shared import SharedVerdict
@@ -307,6 +307,8 @@ class Monitor:
                 backend.key.changed = False
                 self.hurry(now, seconds=0.0)
             self.refresh(backend, now)
+            for breaker in backend.breakers():
+                breaker.settle(now)
         self.recorder.expire(now)
 
     def _orphaned(self, backend: BackendMonitor, breaker: Breaker, now: float) -> bool:
@@ -420,8 +422,3 @@ class Monitor:
         self.recorder.put_back(self._sending)
         self._sending = []
         self.spending.unanswered()
-
-    def policy(self, uid: str) -> Policy:
-        """The policy in force for a backend, the defaults for one not configured yet."""
-        backend = self._backends.get(uid)
-        return backend.breaker.policy if backend else DEFAULT_POLICY

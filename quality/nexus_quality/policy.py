@@ -86,18 +86,6 @@ def resolve(labels: Mapping[str, str], policies: Iterable[QualityPolicy]) -> Qua
     return min(enforcing or matching, key=_precedence, default=None)
 
 
-def watching_audits(
-    labels: Mapping[str, str], policies: Iterable[QualityPolicy]
-) -> list[QualityPolicy]:
-    """The audit policies that watch a backend with these labels; they do not compete."""
-    return [
-        policy
-        for policy in policies
-        if policy.spec.enforcement is Enforcement.AUDIT
-        and policy.spec.target_selector.matches(labels)
-    ]
-
-
 def _precedence(policy: QualityPolicy) -> tuple[bool, str, str]:
     return (
         policy.spec.target_selector.selects_all,

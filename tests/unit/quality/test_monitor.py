@@ -549,10 +549,19 @@ class TestFigures:
                 bench.attempt(outcome)
         assert bench.subject.weight(bench.now) == pytest.approx(weight)
 
+    def test_time_alone_changes_nothing_once_a_slow_start_is_over(self, bench: Bench) -> None:
+        backend = bench.subject.backend
+        bench.turn(SubjectState.EXCLUDED, 1)
+        bench.turn(SubjectState.ACTIVE, 2, recovered=bench.now)
+        assert bench.subject.standing is Standing.SLOW_START
+        assert not backend.still
+        bench.later(bench.subject.breaker.policy.slow_start_seconds + 1.0)
+        assert bench.subject.standing is Standing.ADMITTED
+        assert backend.still
+
     def test_a_forgotten_backend_is_a_new_one_afterwards(self, bench: Bench) -> None:
         bench.fail(5)
         bench.monitor.forget("uid-a")
         subject = bench.monitor.subject("uid-a", "tiny")
         assert subject is not bench.subject
         assert subject.standing is Standing.ADMITTED
-        assert bench.monitor.policy("uid-a") == bench.monitor.policy("unknown") == DEFAULT_POLICY

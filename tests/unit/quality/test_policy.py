@@ -22,7 +22,6 @@ from nexus_quality.policy import (
     Policy,
     policy_from_spec,
     resolve,
-    watching_audits,
 )
 
 
@@ -110,12 +109,6 @@ def test_an_audit_is_in_force_where_no_policy_enforces() -> None:
     assert resolve({}, audits) is audits[1]
     enforcing = policy("enforcing", created="2030-01-01T00:00:00Z")
     assert resolve({"a": "b"}, [*audits, enforcing]) is enforcing
-
-
-def test_audits_watch_beside_the_one_in_force() -> None:
-    audits = [policy("one", audit=True), policy("two", labels={"a": "b"}, audit=True)]
-    assert watching_audits({"a": "b"}, [*audits, policy("enforcing")]) == audits
-    assert watching_audits({}, audits) == audits[:1]
 
 
 @pytest.mark.parametrize(
