@@ -124,7 +124,8 @@ class Facts:
 
     `began`: when the attempt of the outcome began. `unanswered`: attempts begun since the row's
     first failure and still open. `requests`, `errors`: of the hour before, if this failure starts
-    a row. `row`: that of several models together.
+    a row. `row`: that of several models together. `outdated`: it is tagged with a generation that
+    is not the present one.
     """
 
     now: float
@@ -133,6 +134,7 @@ class Facts:
     requests: int = 0
     errors: int = 0
     row: Row = NO_ROW
+    outdated: bool = False
     random: Callable[[], float] = lambda: 0.0
 
 
@@ -282,7 +284,7 @@ def _probes_suffice(breaker: Breaker, facts: Facts) -> bool:
 
 def _spend(breaker: Breaker, facts: Facts) -> None:
     breaker.probe_in_flight = False
-    breaker.spent = True
+    breaker.spent = not facts.outdated
 
 
 def _orphan(breaker: Breaker, _: Facts) -> bool:

@@ -200,7 +200,9 @@ class Subject:
         """What a failure means to the breakers; connect-class ones count for the backend, too."""
         if attempt.probe:
             self.series.slot(now, attempt.generation).count("probe_failures")
-            facts = Facts(now=now, began=attempt.began, random=self.monitor.random)
+            outdated = attempt.generation < self.backend.generation
+            random = self.monitor.random
+            facts = Facts(now=now, began=attempt.began, outdated=outdated, random=random)
             self._apply(Event.PROBE_FAILURE, facts)
             self.monitor.hurry(now, seconds=0.0)
             return

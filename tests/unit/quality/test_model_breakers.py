@@ -118,6 +118,19 @@ class TestFollowing:
         assert bench.monitor.subject("uid-a", "new").standing is Standing.PROBING
         assert bench.monitor.subject("uid-a", "newer").standing is Standing.ADMITTED
 
+    def test_a_probe_of_an_earlier_generation_ends_no_probing_under_the_present_one(
+        self, bench: Bench
+    ) -> None:
+        on_probation = verdict(PROBATION, share_basis_points=10_000)
+        bench.turn(models={"bad": on_probation})
+        probe = bench.bad.begin(bench.now, probe=True)
+        bench.turn(models={"bad": on_probation, "third": verdict(EXCLUDED, started="t2")})
+        # An operator that starts now knows of "bad" by the present generation alone.
+        bench.end(probe, FAILURE)
+        assert bench.bad.wants_probe(bench.now)
+        bench.attempt(bench.bad, FAILURE, probe=True)
+        assert not bench.bad.wants_probe(bench.now)
+
     def test_a_model_met_under_an_audit_obeys_nothing(self, bench: Bench) -> None:
         bench.turn(models={"late": verdict(EXCLUDED)}, enforce=False)
         assert bench.monitor.subject("uid-a", "late").standing is Standing.ADMITTED
