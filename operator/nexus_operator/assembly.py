@@ -128,6 +128,7 @@ class Parts:
             clock=self.clock,
             policies=self.policies,
             history=History(engine=self.engine, keeper=self.keeper),
+            see=lambda plural, stored: self.observer.see(plural, stored),
             gone=lambda key: self.observer.gone(key),
             fail=self._wires.fail,
         )

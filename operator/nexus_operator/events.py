@@ -1,11 +1,12 @@
 """Kubernetes Events: one for each change of state, none for anything else.
 
 They are created, never patched onto the object, and an Event that cannot be created is only
-counted: it tells a person what happened, nothing depends on it.
+counted: it tells a person what happened, nothing depends on it, and nothing waits for it for long.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ WARNINGS = frozenset(
     }
 )
 MESSAGE_LIMIT = 1024
+ANSWER_SECONDS = 5.0
 
 # An overlay that comes or goes is no transition of the verdict, but a change of state all the same.
 OVERLAYS = (
@@ -109,11 +111,12 @@ def event(
 async def post(kube: Kube, metrics: Metrics, namespace: str, body: Mapping[str, Any]) -> None:
     """Creates an Event, or counts that it could not."""
     try:
-        await kube.create_event(namespace, body)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await kube.create_event(namespace, body)
         metrics.events.labels("created").inc()
-    except (ApiError, httpx.HTTPError) as error:
+    except (ApiError, httpx.HTTPError, TimeoutError) as error:
         metrics.events.labels("failed").inc()
-        log.warning("Event %s could not be created: %s", body["reason"], error)
+        log.warning("Event %s could not be created: %s", body["reason"], error or "no answer")
 
 
 def _message(status: LLMBackendStatus) -> str:

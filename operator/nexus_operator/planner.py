@@ -21,8 +21,6 @@ from nexus_api import (
     LLMBackendStatus,
     SubjectState,
     decode_backend,
-    decode_quality_policy,
-    decode_routing_policy,
     reasons,
 )
 from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
@@ -91,7 +89,9 @@ def _sign(known: Knowledge) -> tuple[object, ...]:
 
 
 class Planner:
-    """Implements `writer.Planner`. `gone` is told of deleted objects; `fail` ends the process."""
+    """Implements `writer.Planner`. `see` and `gone` are told of objects as a conflict shows them;
+    `fail` ends the process.
+    """
 
     def __init__(
         self,
@@ -103,6 +103,7 @@ class Planner:
         clock: Callable[[], float],
         policies: PolicyPlans,
         history: History,
+        see: Callable[[str, Mapping[str, Any]], None],
         gone: Callable[[Key], None],
         fail: Callable[[Fatal], None],
     ) -> None:
@@ -113,7 +114,7 @@ class Planner:
         self._clock = clock
         self._policies = policies
         self._history = history
-        self._gone = gone
+        self._see, self._gone = see, gone
         self._fail = fail
         self._sent: dict[str, Transition] = {}
         self._written: dict[str, float] = {}
@@ -135,14 +136,10 @@ class Planner:
         """Takes in an object read again after a conflict."""
         if stored is None:
             self._gone(key)
-        elif key.plural == BACKEND_PLURAL:
-            backend = decode_backend(stored)
-            self._registry.backends.put(backend)
-            self.observed(backend, stored)
-        elif key.plural == QUALITY_POLICY_PLURAL:
-            self._registry.quality.put(decode_quality_policy(stored))
         else:
-            self._registry.routing.put(decode_routing_policy(stored))
+            # All of the operator must hear of it: the watch brings the same version again, which
+            # is no news then.
+            self._see(key.plural, stored)
 
     def observed(self, backend: LLMBackend, stored: Mapping[str, Any]) -> None:
         """Compares what the API server has with what this process knows of, and steps down for

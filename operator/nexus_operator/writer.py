@@ -237,7 +237,12 @@ class Writer:
         if stored is not None and stored["metadata"]["uid"] != key.uid:
             stored = None
         self._planner.reread(key, stored)
-        if stored is not None:
+        if stored is None:
+            return
+        if key in self._failures:  # not the first: somebody else writes it all the time
+            self._retry(key, None)
+        else:
+            self._failures[key] = 0
             self.mark(key)
 
     def _retry(self, key: Key, after: float | None) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from nexus_api import LLMBackend, LLMBackendStatus
 from nexus_api.meta import BACKEND_PLURAL
+from nexus_operator import events
 from nexus_operator import writer as module
 from nexus_operator.credentials import Credentials
 from nexus_operator.events import Note
@@ -82,7 +83,7 @@ class Planner:
 
 
 @asynccontextmanager
-async def running(api: Api, planner: Planner) -> AsyncIterator[tuple[Writer, Metrics]]:
+async def running(api: Any, planner: Planner) -> AsyncIterator[tuple[Writer, Metrics]]:
     credentials = Credentials(server="http://api", origin="test", namespace="default")
     kube = Kube(credentials, transport=httpx.MockTransport(api))
     metrics = Metrics(lambda: ())
@@ -182,6 +183,42 @@ async def test_a_conflict_is_read_again_and_then_written(backend: Build) -> None
     assert planner.again == [stored]
     assert len(planner.accepted) == 1
     assert (count(metrics, "conflict"), count(metrics, "written")) == (1, 1)
+
+
+async def test_conflicts_without_an_end_are_no_storm(
+    backend: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", (60.0,))
+    stored = {"metadata": {"uid": "uid-a", "resourceVersion": "7"}}
+    api = Api([httpx.Response(409, json={})], httpx.Response(200, json=stored))
+    async with running(api, Planner(backend(), [status(1)])) as (writer, metrics):
+        writer.mark(KEY)
+        await eventually(lambda: count(metrics, "conflict") >= 2)
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        assert count(metrics, "conflict") == 2
+
+
+async def test_an_event_that_nobody_answers_holds_up_no_status(
+    backend: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "ANSWER_SECONDS", 0.01)
+    api, posted = Api([ok()]), asyncio.Event()
+
+    async def silent(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events"):
+            posted.set()
+            await asyncio.Event().wait()
+        return api(request)
+
+    planner = Planner(backend(), [status(1), status(2)], notes=[Note("Excluded", "8 of 10")])
+    async with running(silent, planner) as (writer, metrics):
+        writer.mark(KEY)
+        await eventually(lambda: len(api.patches) == 2)
+        await settled(writer)
+    assert posted.is_set()
+    labels = {"result": "failed"}
+    assert metrics.registry.get_sample_value("nexus_operator_events_total", labels) == 2
 
 
 @pytest.mark.parametrize(
