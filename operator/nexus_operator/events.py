@@ -116,7 +116,7 @@ async def post(kube: Kube, metrics: Metrics, namespace: str, body: Mapping[str, 
         metrics.events.labels("created").inc()
     except (ApiError, httpx.HTTPError, TimeoutError) as error:
         metrics.events.labels("failed").inc()
-        log.warning("Event %s could not be created: %s", body["reason"], error or "no answer")
+        log.warning("Event %s could not be created: %s", body["reason"], str(error) or "no answer")
 
 
 def _message(status: LLMBackendStatus) -> str:

@@ -129,7 +129,7 @@ class Leader:
                     stored["spec"] = released(stored["spec"], stamp=stamp())
                     await self._kube.put_lease(self._namespace, LEASE_NAME, stored)
         except (ApiError, httpx.HTTPError, TimeoutError) as error:
-            log.warning("the lease %s was not released: %s", self._lease, error or "no answer")
+            log.warning("the lease %s was not released: %s", self._lease, str(error) or "no answer")
         else:
             log.info("the lease %s is released", self._lease)
 

@@ -57,7 +57,7 @@ class RollCall:
             try:
                 await self.call()
             except (ApiError, httpx.HTTPError) as error:
-                log.warning("could not look for deleted objects: %s", error or "no answer")
+                log.warning("could not look for deleted objects: %s", str(error) or "no answer")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD_SECONDS):
                     await self._relisted.wait()

@@ -173,7 +173,7 @@ class Writer:
                 return
             except (httpx.HTTPError, TimeoutError) as error:
                 log.warning(
-                    "status of %s not written: %s", plan.metadata.name, error or "no answer"
+                    "status of %s not written: %s", plan.metadata.name, str(error) or "no answer"
                 )
                 self._count(key, "unreachable")
                 self._retry(key, None)

@@ -264,6 +264,16 @@ async def test_what_can_heal_is_tried_again_with_the_latest_status(
     assert count(metrics, "written") == 1
 
 
+async def test_silence_is_called_so_in_the_log(
+    backend: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    api, planner = Api([httpx.ReadTimeout(""), ok()]), Planner(backend(), [status(1)])
+    async with running(api, planner) as (writer, _):
+        writer.mark(KEY)
+        await settled(writer)
+    assert "status of a not written: no answer" in caplog.messages
+
+
 async def test_a_status_that_is_invalid_is_not_sent_again_until_another_is_wanted(
     backend: Build,
 ) -> None:
