@@ -131,20 +131,29 @@ class Evaluator:
         for backend in self._registry.backends:
             uid = backend.metadata.uid
             # Deleted while this round was at another: the engine does not know it any more.
-            if self._registry.backends.get(uid) is None or now < self._next_look(uid):
+            if self._registry.backends.get(uid) is None:
                 continue
-            self._looked[uid] = now
-            namespaces.add(backend.metadata.namespace)
-            with self._metrics.recompute_seconds.time():
-                due = self._planner.due(uid)
+            due = now >= self._next_look(uid)
+            if not due and not self._policies.audits.asked(uid):
+                continue
+            self._policies.audits.look(uid)
             if due:
-                self._mark(Key(BACKEND_PLURAL, uid))
+                namespaces.add(backend.metadata.namespace)
+                self._look(uid, now)
             await self._turn(piece)
         for namespace in namespaces:
             self._policies.mark(namespace)
         self._looked = {
             uid: t for uid, t in self._looked.items() if self._registry.backends.get(uid)
         }
+
+    def _look(self, uid: str, now: float) -> None:
+        """Has a backend written if its figures are worth it."""
+        self._looked[uid] = now
+        with self._metrics.recompute_seconds.time():
+            due = self._planner.due(uid)
+        if due:
+            self._mark(Key(BACKEND_PLURAL, uid))
 
     async def _turn(self, piece: Slice) -> None:
         """Between two steps of a round: what was touched meanwhile does not wait for its end."""

@@ -106,6 +106,7 @@ class Observer:
         self._engine.remove(key.uid)
         self._prober.forget(key.uid)
         self._planner.forget(key.uid)
+        self._policies.audits.forget(key.uid)
         self._metrics.ttft.forget(full_name(thing.metadata))
         self._policies.mark(namespace)
 
@@ -127,6 +128,7 @@ class Observer:
         self._planner.observed(backend, stored)
         self._touch(uid)
         if known is None or known.metadata.labels != backend.metadata.labels:
+            self._policies.audits.ask(uid)
             self._policies.mark(backend.metadata.namespace)
 
     def _restore(self, backend: LLMBackend) -> None:
@@ -153,6 +155,7 @@ class Observer:
         for backend in self._registry.backends.of(namespace):
             self._upsert(backend)
             self._touch(backend.metadata.uid)
+            self._policies.audits.ask(backend.metadata.uid)
         self._policies.mark(namespace)
 
 

@@ -33,12 +33,12 @@ def quality_status(
     backends: Iterable[LLMBackend],
     policies: Iterable[QualityPolicy],
     excluded: Callable[[str], bool],
-    would_exclude: Callable[[str], bool],
+    would_exclude: Callable[[LLMBackend], bool],
     now: float,
 ) -> QualityPolicyStatus:
     """The status of a quality policy among the backends and policies of its namespace.
 
-    `excluded` and `would_exclude` are asked with a backend's UID, the latter of an audit alone.
+    `excluded` is asked with a backend's UID, `would_exclude` of an audit alone.
     """
     selector, rivals = policy.spec.target_selector, list(policies)
     matched = [b for b in backends if selector.matches(b.metadata.labels)]
@@ -46,7 +46,7 @@ def quality_status(
     winners = {} if audit else {b.metadata.uid: resolve(b.metadata.labels, rivals) for b in matched}
     mine = [b for b in matched if _is(winners.get(b.metadata.uid), policy)]
     lost_to = {w.metadata.name for w in winners.values() if w is not None and not _is(w, policy)}
-    would = sorted(b.metadata.name for b in matched if audit and would_exclude(b.metadata.uid))
+    would = sorted(b.metadata.name for b in matched if audit and would_exclude(b))
     generation = policy.metadata.generation
     said = [
         ACCEPTED,

@@ -1,7 +1,7 @@
 """What should be written now about policies.
 
 Promises a plan only where the status would say something new. Whom a policy matches is `policies`',
-what is excluded the engine's.
+what is excluded the engine's, what would be the audits'.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from nexus_api import SubjectState, decode_quality_policy, decode_routing_policy
 from nexus_api.meta import QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
+from nexus_operator.audits import Audits
 from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.engine import FleetEngine
 from nexus_operator.events import Note
 from nexus_operator.policies import in_force, quality_status, routing_status
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key, Plan
-from nexus_quality.policy import policy_from_spec
 
 
 class PolicyPlans:
@@ -39,6 +39,7 @@ class PolicyPlans:
         self._clock = clock
         self._mark = mark
         self._budgets = budgets
+        self.audits = Audits(registry=registry, engine=engine, clock=clock, mark=mark)
 
     def mark(self, namespace: str) -> None:
         """Has the statuses of a namespace's policies looked at."""
@@ -53,13 +54,12 @@ class PolicyPlans:
         if policy is None:
             return None
         now, namespace = self._clock(), policy.metadata.namespace
-        thresholds = policy_from_spec(policy.spec)
         status = quality_status(
             policy,
             backends=self._registry.backends.of(namespace),
             policies=self._registry.quality.of(namespace),
             excluded=lambda b: self._engine.verdict(b).state is not SubjectState.ACTIVE,
-            would_exclude=lambda b: self._engine.firing_under(b, thresholds, now) is not None,
+            would_exclude=lambda b: self.audits.would_exclude(policy, b),
             now=now,
         )
         if status == policy.status:

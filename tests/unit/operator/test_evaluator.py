@@ -52,7 +52,8 @@ async def test_backends_deleted_in_the_middle_of_a_round_are_left_out(
         )
         engine.upsert(facts, DEFAULT_POLICY, NOW)
     planner: Any = Planner(registry, engine)
-    policies: Any = SimpleNamespace(mark=lambda namespace: None)
+    audits = SimpleNamespace(look=lambda uid: None, asked=lambda uid: False)
+    policies: Any = SimpleNamespace(mark=lambda namespace: None, audits=audits)
     marked: list[Key] = []
     evaluator = Evaluator(
         registry=registry,

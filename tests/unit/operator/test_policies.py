@@ -41,7 +41,7 @@ def judge(
         backends=backends,
         policies=[policy, *rivals],
         excluded=lambda uid: uid in excluded,
-        would_exclude=lambda uid: uid in would,
+        would_exclude=lambda backend: backend.metadata.uid in would,
         now=NOW,
     )
     assert_valid_quality_policy_status(msgspec.json.decode(msgspec.json.encode(found)))
@@ -130,7 +130,7 @@ def test_a_status_that_says_nothing_new_is_equal_to_the_one_before(
         backends=[backend("a")],
         policies=[again],
         excluded=lambda uid: False,
-        would_exclude=lambda uid: False,
+        would_exclude=lambda backend: False,
         now=NOW + 1000,
     )
     assert later == first
