@@ -75,6 +75,7 @@ class Context(Parts):
             await self._until(self._rehearse)
             self.problem = STARTING
             await self.leader.elected()
+            await self.keeper.open()
             await self._until(self._first_look)
             await self._recall()
         except BaseException:

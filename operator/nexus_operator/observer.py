@@ -2,7 +2,8 @@
 
 Promises that registry, engine and prober know the same objects, that an older version never undoes
 a newer one, and that a verdict is restored from status before anything judges the backend. It
-neither watches nor writes.
+neither watches nor writes. A verdict taken over is about the spec of its generation: whether an
+edit nobody saw made another backend of it is told from `specs`, where they know that spec.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.prober import Findings, Prober
 from nexus_operator.registry import Registry, full_name
+from nexus_operator.specs import Specs
 from nexus_operator.writer import Key, Writer
 from nexus_quality.engine import BackendFacts
 
@@ -56,6 +58,7 @@ class Observer:
         prober: Prober,
         planner: Planner,
         policies: PolicyPlans,
+        specs: Specs,
         writer: Writer,
         metrics: Metrics,
         clock: Callable[[], float],
@@ -66,6 +69,7 @@ class Observer:
         self._prober = prober
         self._planner = planner
         self._policies = policies
+        self._specs = specs
         self._writer = writer
         self._metrics = metrics
         self._clock = clock
@@ -107,6 +111,7 @@ class Observer:
         self._prober.forget(key.uid)
         self._planner.forget(key.uid)
         self._policies.audits.forget(key.uid)
+        self._specs.forget(key.uid)
         self._metrics.ttft.forget(full_name(thing.metadata))
         self._policies.mark(namespace)
 
@@ -125,6 +130,7 @@ class Observer:
         if known is None and backend.status.state is not None:
             self._restore(backend)
         self._upsert(backend)
+        self._specs.published(backend)
         self._planner.observed(backend, stored)
         self._touch(uid)
         if known is None or known.metadata.labels != backend.metadata.labels:
@@ -133,12 +139,14 @@ class Observer:
 
     def _restore(self, backend: LLMBackend) -> None:
         """Takes the verdict over from status. A spec that nobody judged yet was edited while no
-        operator looked, and what it was before is not known: it is taken for another one (S15).
+        operator looked; if it is not known what it was before it is taken for another one (S15).
         """
-        seen = backend.status.observed_generation or 0
-        unseen = backend.metadata.generation > seen
-        self._upsert(backend, fingerprint=BEFORE_AN_UNSEEN_EDIT if unseen else None)
-        self._engine.restore(backend.metadata.uid, backend.status, self._clock())
+        uid, seen = backend.metadata.uid, backend.status.observed_generation or 0
+        before = None
+        if backend.metadata.generation > seen:
+            before = self._specs.fingerprint(uid, seen) or BEFORE_AN_UNSEEN_EDIT
+        self._upsert(backend, fingerprint=before)
+        self._engine.restore(uid, backend.status, self._clock())
 
     def _upsert(self, backend: LLMBackend, *, fingerprint: str | None = None) -> None:
         metadata, spec = backend.metadata, backend.spec

@@ -35,6 +35,7 @@ from nexus_operator.prober import Findings, Prober
 from nexus_operator.problems import Fatal, outranked, rivalled
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.rivals import Rivals
+from nexus_operator.specs import Specs
 from nexus_operator.status import Knowledge, build_status, keep_what_was_published
 from nexus_operator.writer import Key, Plan
 from nexus_quality.assessment import Assessment, WithinPolicy, why_out, within_policy
@@ -103,6 +104,7 @@ class Planner:
         clock: Callable[[], float],
         policies: PolicyPlans,
         history: History,
+        specs: Specs,
         see: Callable[[str, Mapping[str, Any]], None],
         gone: Callable[[Key], None],
         fail: Callable[[Fatal], None],
@@ -114,6 +116,7 @@ class Planner:
         self._clock = clock
         self._policies = policies
         self._history = history
+        self._specs = specs
         self._see, self._gone = see, gone
         self._fail = fail
         self._sent: dict[str, Transition] = {}
@@ -334,7 +337,9 @@ class Planner:
         if uid in self._registry.backends.uids():
             written = decode_backend(stored)
             self._rivals.stored(uid, written.status)
-            self._registry.backends.put(replace_struct(written, status=draft.status))
+            written = replace_struct(written, status=draft.status)
+            self._registry.backends.put(written)
+            self._specs.published(written)
         notes = overlay_notes(before.status, draft.status)
         if draft.transition is not None:
             self._accept(uid, draft.transition)

@@ -8,22 +8,22 @@ thread that is not the event loop's. When to write, and what follows from a prob
 
 from __future__ import annotations
 
-import enum
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from nexus_operator.store_schema import NAMES, OtherVersion, prepare
+from nexus_operator.specs import SpecRow
+from nexus_operator.store_schema import NAMES, prepare
+from nexus_operator.store_trouble import watched
 from nexus_quality.ledger import Ledger
 from nexus_quality.restoring import restore
 from nexus_quality.saved import (
     Batch,
     CellsRow,
     FailureRow,
-    InvalidRow,
     LifeRow,
     ReporterRow,
     Saved,
@@ -38,26 +38,6 @@ WAL_BYTES = 16 * 1024 * 1024
 KEPT_CORRUPT = 2
 FREED_PAGES = 2000
 _SIDES = ("-wal", "-shm", "-journal")
-
-
-class Trouble(enum.Enum):
-    """What is wrong; the value says what to do."""
-
-    CORRUPT = "it is moved aside and begun anew"
-    VERSION = "move the file away to begin anew, or run the version that wrote it"
-    LOCKED = "stop the other process that has it open, or give each a folder of its own"
-    FULL = "make room on the disk"
-    READ_ONLY = "let this process write to the folder of --data-dir"
-    DISK = "look at the disk of --data-dir"
-
-
-class StoreProblem(Exception):
-    """The store cannot be used now. The text is one line; `short` is what is wrong alone."""
-
-    def __init__(self, trouble: Trouble, path: Path, detail: object) -> None:
-        super().__init__(f"the store {path} cannot be used: {detail}: {trouble.value}")
-        self.trouble = trouble
-        self.short = str(detail)
 
 
 class Store:
@@ -114,11 +94,18 @@ class Store:
                 now,
             )
 
+    def specs(self) -> list[SpecRow]:
+        """The specs that were judged."""
+        with watched(self.path):
+            return [SpecRow._make(row) for row in self._rows("spec")]
+
     def _rows(self, table: str) -> Iterator[tuple[Any, ...]]:
         return self._connection.execute(f"SELECT * FROM {table}")  # a name of ours
 
-    def write(self, batch: Batch) -> None:
-        """All of a batch, in one transaction."""
+    def write(
+        self, batch: Batch, specs: Sequence[SpecRow] = (), gone_specs: Sequence[str] = ()
+    ) -> None:
+        """All of a batch and of what changed of the specs, in one transaction."""
         with watched(self.path), self._transaction():
             self._delete(batch)
             many = self._connection.executemany
@@ -127,6 +114,8 @@ class Store:
             many("INSERT OR IGNORE INTO used VALUES (?,?,?)", batch.uses)
             many("INSERT OR REPLACE INTO cells VALUES (?,?,?,?,?)", batch.cells)
             many("INSERT OR REPLACE INTO failure VALUES (?,?,?)", batch.failures)
+            many("DELETE FROM spec WHERE uid = ?", [(uid,) for uid in gone_specs])
+            many("INSERT OR REPLACE INTO spec VALUES (?,?,?)", specs)
             many(
                 "INSERT INTO sealed VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE"
                 " SET counts = added(counts, excluded.counts)",
@@ -181,44 +170,6 @@ class Store:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-
-
-@contextmanager
-def watched(path: Path) -> Iterator[None]:
-    """Whatever goes wrong is a StoreProblem."""
-    try:
-        yield
-    except OtherVersion as error:
-        raise StoreProblem(Trouble.VERSION, path, error) from None
-    except InvalidRow as error:
-        raise StoreProblem(Trouble.CORRUPT, path, error) from None
-    except sqlite3.Error as error:
-        raise StoreProblem(trouble_of(error), path, error) from None
-    except OSError as error:
-        readable = isinstance(error, PermissionError) or error.errno in _READ_ONLY_ERRNO
-        trouble = Trouble.READ_ONLY if readable else Trouble.DISK
-        raise StoreProblem(trouble, path, error.strerror or error) from None
-
-
-_READ_ONLY_ERRNO = frozenset({30, 1})  # EROFS, EPERM
-_TROUBLES = {
-    sqlite3.SQLITE_CORRUPT: Trouble.CORRUPT,
-    sqlite3.SQLITE_NOTADB: Trouble.CORRUPT,
-    sqlite3.SQLITE_FULL: Trouble.FULL,
-    sqlite3.SQLITE_BUSY: Trouble.LOCKED,
-    sqlite3.SQLITE_LOCKED: Trouble.LOCKED,
-    sqlite3.SQLITE_READONLY: Trouble.READ_ONLY,
-    sqlite3.SQLITE_CANTOPEN: Trouble.READ_ONLY,
-    sqlite3.SQLITE_PERM: Trouble.READ_ONLY,
-}
-
-
-def trouble_of(error: sqlite3.Error) -> Trouble:
-    """What an error of SQLite means."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # raised by our own checks
-        return Trouble.CORRUPT if isinstance(error, sqlite3.DatabaseError) else Trouble.DISK
-    return _TROUBLES.get(code & 0xFF, Trouble.DISK)
 
 
 def side(path: Path, ending: str) -> Path:

@@ -18,7 +18,9 @@ from typing import TypeVar
 
 from nexus_operator.engine import FleetEngine
 from nexus_operator.metrics import Metrics
-from nexus_operator.store import FILE, Store, StoreProblem, Trouble, move_aside
+from nexus_operator.specs import Specs
+from nexus_operator.store import FILE, Store, move_aside
+from nexus_operator.store_trouble import StoreProblem, Trouble
 from nexus_quality.journal import Journal, everything
 from nexus_quality.ledger import Ledger
 from nexus_quality.saved import Batch
@@ -37,7 +39,8 @@ _T = TypeVar("_T")
 class Keeper:
     """`folder` None: nothing is kept. `problem`: why nothing can be kept now, None if all is well.
 
-    `lost`: what an earlier process had counted was not found. `open_store` makes the store.
+    `lost`: what an earlier process had counted was not found. `specs` is kept beside the counters.
+    `open_store` makes the store.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Keeper:
         open_store: Callable[[Path], Store] = Store,
     ) -> None:
         self.problem: str | None = None
+        self.specs = Specs()
         self.lost = True
         self._path = folder / FILE if folder is not None else None
         self._engine = engine
@@ -57,6 +61,7 @@ class Keeper:
         self._metrics = metrics
         self._open_store = open_store
         self._store: Store | None = None
+        self._opened = False
         self._retry_at = 0.0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nexus store")
 
@@ -67,38 +72,59 @@ class Keeper:
             return "there was no --data-dir to keep them in"
         return "the operator's store was lost" if self.lost else "they had not been stored yet"
 
-    async def begin(self) -> None:
-        """Takes over what was saved; to be called once, when all backends are known."""
+    async def open(self) -> None:
+        """Opens the store, once, and reads the specs that were judged."""
+        if self._opened:
+            return
+        self._opened = True
         if self._path is None:
             log.info("counters are kept in memory and in the proxies: no --data-dir was given")
             return
         for attempt in range(1, OPEN_ATTEMPTS + 1):
             try:
-                ledger = await self._in_thread(partial(self._load, self._path))
+                self._store = await self._in_thread(partial(self._open, self._path))
             except StoreProblem as problem:
                 # A process that this one replaces may need a moment to let go of it.
                 if problem.trouble is Trouble.LOCKED and attempt < OPEN_ATTEMPTS:
                     continue
                 self._degrade(problem)
-            else:
-                self._adopt(ledger)
             return
 
-    def _load(self, path: Path) -> Ledger | None:
-        """In the thread: opens the store and reads it; None if there was nothing in it."""
+    def _open(self, path: Path) -> Store:
+        """In the thread."""
         try:
             store = self._open_store(path)
-            ledger = None if store.new else self._read(store)
+            self.specs.recall(self._read(store, store.specs))
         except StoreProblem as problem:
             if problem.trouble is not Trouble.CORRUPT:
                 raise
-            store, ledger = self._anew(path, problem), None
-        self._store = store
-        return ledger
+            store = self._anew(path, problem)
+        return store
 
-    def _read(self, store: Store) -> Ledger:
+    async def begin(self) -> None:
+        """Takes over what was saved; to be called once, when all backends are known."""
+        await self.open()
+        store = self._store
+        if store is None or self._path is None:
+            return
+        ledger: Ledger | None = None
         try:
-            return store.load(self._clock())
+            if not store.new:
+                load = partial(store.load, self._clock())
+                ledger = await self._in_thread(partial(self._read, store, load))
+        except StoreProblem as problem:
+            self._store = None
+            if problem.trouble is Trouble.CORRUPT:
+                await self._replace(self._path, problem)
+            else:
+                self._degrade(problem)
+            return
+        self.specs.only(frozenset(self._engine.backends()))
+        self._adopt(ledger)
+
+    def _read(self, store: Store, read: Callable[[], _T]) -> _T:
+        try:
+            return read()
         except StoreProblem:
             store.close()
             raise
@@ -152,15 +178,17 @@ class Keeper:
     async def _save(self, store: Store) -> None:
         ledger = self._engine.ledger
         journal = ledger.journal
-        if journal is None or journal.empty:
+        if journal is None or (journal.empty and not self.specs.changed):
             return
         batch = Batch()
         for _ in journal.collect(ledger, batch, self._clock()):
             await asyncio.sleep(0)
+        specs = self.specs.collect(everything=batch.fresh)
         try:
-            await self._in_thread(partial(store.write, batch))
+            await self._in_thread(partial(store.write, batch, *specs))
         except StoreProblem as problem:
             journal.put_back()
+            self.specs.put_back()
             self._metrics.store_batches.labels("failed").inc()
             self._degrade(problem)
             await self._in_thread(store.close)
@@ -169,6 +197,7 @@ class Keeper:
                 await self._replace(self._path, problem)
         else:
             journal.saved()
+            self.specs.saved()
             self._metrics.store_batches.labels("written").inc()
             await self._tidy(store)
 

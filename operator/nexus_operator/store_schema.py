@@ -1,7 +1,8 @@
 """The tables of the store's file, and which files are its own.
 
-Promises that a file of another version of the tables is refused by name and left as it is. One that
-adds columns to the counters needs none: they are bytes that later versions still read.
+Promises that a file of another version of the tables is refused by name and left as it is. What
+adds columns to the counters needs no other version, for they are bytes that later versions still
+read; nor does a table of facts that an older process may leave alone (`LATER`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ CREATE TABLE sealed (
 CREATE TABLE failure (
   uid TEXT, model TEXT, at REAL, PRIMARY KEY (uid, model)) WITHOUT ROWID, STRICT;
 """
-NAMES: Final = ("reporter", "life", "used", "cells", "sealed", "failure")
+LATER: Final = """
+CREATE TABLE IF NOT EXISTS spec (
+  uid TEXT PRIMARY KEY, generation INTEGER, fingerprint TEXT) WITHOUT ROWID, STRICT;
+"""
+NAMES: Final = ("reporter", "life", "used", "cells", "sealed", "failure", "spec")
 
 
 class OtherVersion(Exception):
@@ -44,7 +49,7 @@ def prepare(connection: sqlite3.Connection) -> bool:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables and version == 0:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION};"
+            f"BEGIN IMMEDIATE; {TABLES} {LATER} PRAGMA user_version = {VERSION};"
             f"PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
         )
         return True
@@ -52,4 +57,5 @@ def prepare(connection: sqlite3.Connection) -> bool:
         raise OtherVersion("it is not a store of this operator")
     if version != VERSION:
         raise OtherVersion(f"its tables are version {version}, this operator's {VERSION}")
+    connection.execute(LATER)
     return False

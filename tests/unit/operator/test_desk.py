@@ -22,6 +22,7 @@ from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Answer
 from nexus_operator.prober import Prober
 from nexus_operator.registry import Registry
+from nexus_operator.specs import Specs
 from nexus_operator.store_keeper import Keeper
 from nexus_operator.writer import Key
 from nexus_quality.engine import BackendFacts
@@ -78,6 +79,7 @@ class Desk:
                     metrics=self.metrics,
                 ),
             ),
+            specs=Specs(),
             see=lambda plural, stored: None,
             gone=lambda key: None,
             fail=pytest.fail,

@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -260,6 +262,38 @@ async def test_a_spec_that_changed_while_no_operator_looked_is_a_new_backend(clu
         assert "exclusion" not in status
     async with running(cluster) as third:
         assert third.context.engine.verdict(uid).generation == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "kept", "state"),
+    [
+        ({"priority": 1}, True, "Excluded"),
+        ({"url": "http://127.0.0.1:2"}, True, "Active"),
+        ({"priority": 1}, False, "Active"),
+    ],
+)
+async def test_with_a_store_an_unseen_edit_is_told_from_a_new_backend(
+    cluster: Any, tmp_path: Path, change: Stored, kept: bool, state: str
+) -> None:
+    settings = replace(SETTINGS, data_dir=tmp_path) if kept else SETTINGS
+    async with running(cluster, settings) as first:
+        recovery = {"baseExclusionSeconds": 300, "maxExclusionSeconds": 300}
+        await first.create(
+            "qualitypolicies", "QualityPolicy", "p", minReporters=1, recovery=recovery
+        )
+        uid = (await first.backend("a", priority=7))["metadata"]["uid"]
+        await first.status("a", lambda status: status.get("qualityPolicy") == "p")
+        await first.report(uid, requests=30, errors=20)
+        before = await first.status("a", lambda status: status["state"] == "Excluded")
+    async with httpx.AsyncClient(base_url=cluster[1]) as api:
+        answer = await api.patch(f"{ROOT}/llmbackends/a", json={"spec": change})
+        answer.raise_for_status()
+    async with running(cluster, settings) as second:
+        status = await second.status("a", lambda status: status["observedGeneration"] == 2)
+        assert status["state"] == state
+        if state == "Excluded":
+            assert status["exclusion"] == before["exclusion"]
+            assert status["verdictGeneration"] == before["verdictGeneration"]
 
 
 async def test_a_conflict_is_read_again_and_written(cluster: Any) -> None:

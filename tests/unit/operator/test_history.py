@@ -10,8 +10,9 @@ from nexus_api.quantities import format_time
 from nexus_operator.engine import FleetEngine
 from nexus_operator.history import History
 from nexus_operator.metrics import Metrics
-from nexus_operator.store import Store, StoreProblem, Trouble
+from nexus_operator.store import Store
 from nexus_operator.store_keeper import Keeper
+from nexus_operator.store_trouble import StoreProblem, Trouble
 from nexus_quality.engine import STARTING_SECONDS, BackendFacts
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import Cell, Report
