@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from nexus_operator import credentials as found
@@ -88,8 +88,9 @@ class Context(Parts):
         self._timed, self.problem = True, None
         gc.freeze()  # what the start has made stays: the collector need not look at it
         log.info(
-            "ready: %d backends, listening on port %d",
+            "ready: %d backends in %s, listening on port %d",
             len(self.registry.backends),
+            places(self.namespaces),
             self.server.port,
         )
 
@@ -204,3 +205,11 @@ class Context(Parts):
             "store": self.keeper.run(),
             "loop watch": watch_loop(self.metrics.loop_lag.observe),
         }
+
+
+def places(namespaces: Sequence[str | None]) -> str:
+    """The namespaces that are served, in words."""
+    names = [name for name in namespaces if name is not None]
+    if not names:
+        return "all namespaces"
+    return f"namespace{'s' * (len(names) > 1)} {', '.join(names)}"

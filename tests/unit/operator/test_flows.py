@@ -104,19 +104,19 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    cluster: tuple[Any, str], settings: Settings = SETTINGS
+    cluster: tuple[Any, str], settings: Settings = SETTINGS, watches: int = 3
 ) -> AsyncIterator[Running]:
     handler, url = cluster
     handler.tokens["good"] = POD
     contexts: list[Context] = []
     credentials = Credentials(server=url, origin="test", namespace="shop")
-    watches = handler.watches
+    awaited = handler.watches + watches
     task = asyncio.create_task(
         operate(settings, find_credentials=lambda: credentials, started=contexts.append)
     )
     await eventually(lambda: contexts and contexts[0].problem is None)
     # Stopped before its watches run, kopf waits 5 s for what it had only begun to ask.
-    await eventually(lambda: handler.watches == watches + 3)
+    await eventually(lambda: handler.watches == awaited)
     async with httpx.AsyncClient(base_url=url) as api:
         try:
             yield Running(handler, api, contexts[0])
@@ -353,6 +353,26 @@ async def test_a_generation_of_somebody_else_ends_the_operator(
     lines = [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
     assert len(lines) == 1
     assert "verdict generation 7 (ours was 0): stepping down" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (SETTINGS, "ready: 0 backends in all namespaces,"),
+        (replace(SETTINGS, all_namespaces=False), "ready: 0 backends in namespace shop,"),
+        (
+            replace(SETTINGS, all_namespaces=False, namespaces=("shop", "lab")),
+            "ready: 0 backends in namespaces shop, lab,",
+        ),
+    ],
+)
+async def test_the_line_that_says_ready_says_where(
+    cluster: Any, caplog: pytest.LogCaptureFixture, settings: Settings, says: str
+) -> None:
+    caplog.set_level("INFO")
+    watches = 3 * max(1, len(settings.namespaces))
+    async with running(cluster, settings, watches=watches):
+        assert [m for m in caplog.messages if m.startswith(says)]
 
 
 async def test_pages_are_served(cluster: Any) -> None:
