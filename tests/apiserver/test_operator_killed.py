@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -47,13 +48,16 @@ class Scene:
         self.token = self.plane.identity(self.namespace, "app", audience="nexus-operator")
         self.counters = Counters()
         self.address, self.lives = free_address(), 0
+        self.flags: tuple[str, ...] = ()
         self.operator = self.start()
         self.chronicle = Chronicle(self.plane, self.namespace, product.folder, product.stack)
         self.expected: dict[str, int] = {}
 
     def start(self) -> Operator:
         self.lives += 1
-        return self.product.operator(address=self.address, name=f"operator-{self.lives}")
+        return self.product.operator(
+            *self.flags, address=self.address, name=f"operator-{self.lives}"
+        )
 
     def revive(self) -> None:
         """A case that failed must not take those after it along."""
@@ -101,10 +105,12 @@ class Scene:
             name, lambda s: (s.get("state"), s.get("verdictGeneration")) == wanted, f"{wanted}"
         )
 
-    def report(self, uid: str = "", *, generation: int = 0, **numbers: int) -> None:
+    def report(
+        self, uid: str = "", *, generation: int = 0, model: str = "m", **numbers: int
+    ) -> None:
         """Count this, and send the whole of it; that the operator dies of it is no error here."""
         if uid:
-            self.counters.count(uid, generation=generation, **numbers)
+            self.counters.count(uid, generation=generation, model=model, **numbers)
         try:
             answer = httpx.post(
                 f"{self.operator.url}/v1/outcomes",
@@ -163,7 +169,7 @@ def scene(crds: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
 class Row:
     """A row of the table: how to come before it, what sets it off, where it leads.
 
-    `length`: seconds of the exclusion it begins.
+    `length`: seconds of the exclusion it begins; `model`: whose row it is, "" for the backend.
     """
 
     prepare: Callable[[Scene, str], str]
@@ -172,6 +178,13 @@ class Row:
     generation: int
     count: int | None
     length: int | None = None
+    model: str = ""
+
+    def subject(self, status: Stored) -> Stored:
+        """What a status says of the row's subject."""
+        if not self.model:
+            return status
+        return next(m for m in status["modelQuality"] if m["name"] == self.model)
 
 
 def recovery(base: int) -> Stored:
@@ -181,6 +194,13 @@ def recovery(base: int) -> Stored:
 def active(scene: Scene, name: str) -> str:
     uid = scene.create(name, recovery=recovery(LONG))
     scene.wait_for(name, "Active", 0)
+    return uid
+
+
+def active_with_models(scene: Scene, name: str) -> str:
+    uid = active(scene, name)
+    scene.edit("llmb", name, models=[{"name": "good"}, {"name": "bad"}])
+    scene.wait(name, lambda status: status["observedGeneration"] == 2, "its models seen")
     return uid
 
 
@@ -226,6 +246,11 @@ def tell(generation: int, **numbers: int) -> Callable[[Scene, str, str], None]:
     return lambda scene, name, uid: scene.report(uid, generation=generation, **numbers)
 
 
+def one_model_fails(scene: Scene, name: str, uid: str) -> None:
+    scene.counters.count(uid, model="good", requests=40)
+    scene.report(uid, model="bad", **FAILING)
+
+
 def mend_the_url(scene: Scene, name: str, uid: str) -> None:
     scene.edit("llmb", name, url="http://127.0.0.1:19")
 
@@ -238,6 +263,7 @@ PROBED = {"requests": 2, "probes": 2, "probe_successes": 2}
 FAILED_PROBE = {"requests": 1, "errors": 1, "probes": 1, "probe_failures": 1}
 ROWS = {
     "s1": Row(active, tell(0, **FAILING), "Excluded", 1, 1, length=LONG),
+    "s1-model": Row(active_with_models, one_model_fails, "Active", 1, 1, length=LONG, model="bad"),
     "s7": Row(excluded_shortly, nothing, "Probation", 2, 1),
     "s8": Row(excluded_while_nobody_looked, tell(1, requests=20), "Active", 2, 1),
     "s9": Row(excluded_for_good, tell(1, requests=900), "Active", 2, 1),
@@ -248,10 +274,11 @@ ROWS = {
 }
 
 
-def verdict(status: Stored) -> tuple[Any, ...]:
-    exclusion = status.get("exclusion") or {}
+def verdict(case: Row, status: Stored) -> tuple[Any, ...]:
+    subject = case.subject(status)
+    exclusion = subject.get("exclusion") or {}
     parts = ("startTime", "untilTime", "rule", "errors", "requests", "count", "recoveredTime")
-    return status["state"], status["verdictGeneration"], *map(exclusion.get, parts)
+    return subject["state"], status["verdictGeneration"], *map(exclusion.get, parts)
 
 
 @pytest.mark.parametrize("moment", list(Moment), ids=lambda moment: moment.value)
@@ -271,14 +298,54 @@ def test_a_kill_at_a_row_loses_nothing_and_repeats_nothing(
     scene.restart()
     scene.report()  # as every proxy does when it hears of a new operator
     status = scene.wait_for(name, case.state, case.generation)
-    exclusion = status.get("exclusion") or {}
+    exclusion = case.subject(status).get("exclusion") or {}
     assert exclusion.get("count") == case.count
     if accepted:
-        assert verdict(status) == verdict(written)
+        assert verdict(case, status) == verdict(case, written)
     if case.length is not None:
         span = parse_time(exclusion["untilTime"]) - parse_time(exclusion["startTime"])
         assert 0.9 * case.length <= span <= case.length + 2
     scene.expected[name] = case.generation
+
+
+def counted(scene: Scene, name: str) -> int:
+    """Requests of a day that the operator itself knows of, whatever was published."""
+    stats = httpx.get(f"{scene.operator.url}/v1/stats", trust_env=False).json()
+    wanted = f"{scene.namespace}/{name}"
+    found: int = next(b["requests"] for b in stats["backends"] if b["id"] == wanted)
+    return found
+
+
+@pytest.fixture
+def kept(scene: Scene, tmp_path: Path) -> Iterator[Scene]:
+    """The scene with operators that keep a store."""
+    scene.flags = ("--data-dir", str(tmp_path))
+    scene.operator.child.kill()
+    scene.restart()
+    scene.report()
+    yield scene
+    scene.flags = ()
+
+
+@pytest.mark.parametrize("moment", list(Moment), ids=lambda moment: moment.value)
+def test_with_a_store_a_kill_at_a_row_loses_no_count_either(kept: Scene, moment: Moment) -> None:
+    """The next process knows what was counted before anybody has repeated it."""
+    case, name = ROWS["s12"], f"s12-kept-{moment.value}"
+    uid = case.prepare(kept, name)
+    time.sleep(2.0)  # two batches: what was counted until now is in the file
+    killer = kept.kill_at(name, case, moment)
+    case.trigger(kept, name, uid)
+    written = killer.wait()
+    kept.restart()
+    before = FAILING["requests"]
+    assert counted(kept, name) in (before, before + FAILED_PROBE["requests"])
+    kept.report()
+    status = kept.wait_for(name, case.state, case.generation)
+    assert status["exclusion"]["count"] == case.count
+    if moment is Moment.ANSWERED:
+        assert verdict(case, status) == verdict(case, written)
+    assert counted(kept, name) == before + FAILED_PROBE["requests"]
+    kept.expected[name] = case.generation
 
 
 def test_none_of_them_has_moved_since(scene: Scene) -> None:
