@@ -8,13 +8,14 @@ business.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Callable
 
 import httpx
 
-from nexus_api import DiscoveredModel, LLMBackend, reasons, resolve
+from nexus_api import ConditionStatus, DiscoveredModel, LLMBackend, reasons, resolve
 from nexus_proxy.routing.candidate import Backend
 from nexus_quality.health import Health, after_probe, parse_models
 
@@ -25,6 +26,8 @@ _NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 APART_SECONDS = 0.005
 # A probe that waited for others' connections would time out for their slowness.
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
+_log = logging.getLogger("nexus.proxy.standalone")
 
 Probed = Callable[[str, Health, "tuple[DiscoveredModel, ...] | None"], None]
 
@@ -81,6 +84,9 @@ class Prober:
         except (httpx.TransportError, ValueError) as error:
             detail = " ".join(str(error).split()) or type(error).__name__
             ok, reason, message = False, reasons.PROBE_FAILED, detail
+        if not ok and not health.failures and health.status is not ConditionStatus.FALSE:
+            name = f"{backend.metadata.namespace}/{backend.metadata.name}"
+            _log.warning("%s: probe 1 of %d failed: %s", name, check.failure_threshold, message)
         after = after_probe(
             health,
             ok=ok,

@@ -84,11 +84,10 @@ class LiveBackends:
             del self._known[uid]
         moved = [self._taken(backend, policy) for backend, policy in current.values()]
         candidates = self._by_model()
-        old = self._table
-        if old and not any(moved) and old.rules == rules and old.candidates == candidates:
-            return old
         live = {uid: known.live for uid, known in self._known.items()}
-        self._table = Table(candidates, live, rules)
+        table = Table(candidates, live, rules)
+        if self._table is None or any(moved) or table != self._table:
+            self._table = table
         return self._table
 
     def candidates(self, uid: str) -> Iterable[Candidate]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from nexus_api import reasons
-from nexus_proxy.routing.candidate import Candidate
+from nexus_proxy.routing.candidate import Backend, Candidate
 from nexus_proxy.routing.leg import Leg
 from nexus_proxy.routing.plan import Plan
 from nexus_proxy.routing.reason import Reason, Rejection
@@ -21,14 +21,26 @@ def not_ready() -> Rejection:
     return Rejection(503, NO_BACKEND, "The proxy has no routing table yet", retry_after=1)
 
 
-def model_not_found(name: str, known: Sequence[str]) -> Rejection:
-    """No backend serves a model of this name."""
-    more = f" and {len(known) - LISTED_MODELS} more" if len(known) > LISTED_MODELS else ""
-    listed = ", ".join(known[:LISTED_MODELS]) + more
-    available = f"Available: {listed}" if known else "No backend serves any model yet"
-    return Rejection(
-        404, "model_not_found", f"Model {name!r} not found. {available}", param="model"
-    )
+def model_not_found(
+    name: str, known: Sequence[str], undiscovered: Sequence[Backend] = ()
+) -> Rejection:
+    """No backend serves a model of this name; those in `undiscovered` may, nobody knows yet."""
+    available = f"Available: {_listed(known)}" if known else "No backend serves any model yet"
+    silent = ""
+    if undiscovered:
+        names = _listed([backend.name for backend in undiscovered])
+        they = "it" if len(undiscovered) == 1 else "they"
+        silent = (
+            f". The models of {names} are not known yet: see that {they} can be reached,"
+            " or write spec.models"
+        )
+    message = f"Model {name!r} not found. {available}{silent}"
+    return Rejection(404, "model_not_found", message, param="model")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED_MODELS} more" if len(names) > LISTED_MODELS else ""
+    return ", ".join(names[:LISTED_MODELS]) + more
 
 
 def model_not_listed(name: str) -> Rejection:

@@ -98,7 +98,7 @@ class Router:
                 return not_ready()
             route = Route(call.model, self.table)
             if not route.models:
-                return model_not_found(call.model, self.table.names())
+                return model_not_found(call.model, self.table.names(), self.table.undiscovered())
             self._routes[call.model] = route
         plan = route.plan(call, self.table, self._surroundings)
         return incapable(call.model, plan) if plan.missing and plan.incapable else plan

@@ -30,6 +30,14 @@ class Table:
         aliases = (a for a in self.rules.aliases if self.rules.chain(a)[-1] in self.candidates)
         return sorted({*self.candidates, *aliases})
 
+    def undiscovered(self) -> list[Backend]:
+        """The backends of which no model is known yet, sorted by name."""
+        known = {c.backend.uid for members in self.candidates.values() for c in members}
+        return sorted(
+            (backend for uid, backend in self.backends.items() if uid not in known),
+            key=lambda backend: backend.name,
+        )
+
     def models_body(self) -> bytes:
         """The body of GET /v1/models: every name that a backend can serve now."""
         data = []

@@ -98,6 +98,18 @@ def test_live_objects_survive_every_rebuild(wired: Any) -> None:
     assert (same.traits.priority, same.resting_until > wired.now) == (3, True)
 
 
+def test_a_backend_whose_models_are_not_known_is_in_the_table_while_it_is_there(wired: Any) -> None:
+    wired.put("LLMBackend", "b", spec={"models": MODELS})
+    wired.apply()
+    wired.put("LLMBackend", "c")
+    wired.apply()
+    assert set(wired.router.table.backends) == {"uid-b", "uid-c"}
+    assert [b.name for b in wired.router.table.undiscovered()] == ["c"]
+    del wired.objects["LLMBackend", "c"]
+    wired.apply()
+    assert set(wired.router.table.backends) == {"uid-b"}
+
+
 def test_a_recreated_backend_is_a_new_one(wired: Any) -> None:
     wired.put("LLMBackend", "b", spec={"models": MODELS})
     wired.apply()

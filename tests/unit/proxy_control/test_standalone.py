@@ -348,6 +348,21 @@ async def test_three_probes_decide_what_a_backend_is(
     assert (health.status, health.reason) == (status, reason)
 
 
+async def test_the_first_failed_probe_of_a_row_is_one_warning(
+    manifests: Manifests, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [503, 503, 503, 503, 200, 503, 200, 200, 503]
+    prober, health = probing(lambda _request: httpx.Response(answers.pop(0))), Health()
+    told = []
+    while answers:
+        caplog.clear()
+        health, _models = await prober.probe(backend_of(manifests), health)
+        told.append([record.getMessage() for record in caplog.records])
+    await prober.close()
+    line = ["default/b: probe 1 of 3 failed: The probe was answered with 503"]
+    assert told == [line, [], [], [], [], [], [], [], line]
+
+
 async def test_a_model_list_that_is_none_fails_the_probe(manifests: Manifests) -> None:
     prober = probing(lambda _request: httpx.Response(200, text="<html>"))
     health, models = await prober.probe(backend_of(manifests, UNLISTED), Health())

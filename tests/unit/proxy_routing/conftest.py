@@ -75,14 +75,7 @@ class World:
         upstream: Mapping[str, str] | None = None,
     ) -> Candidate:
         """A backend of this name with these models (`m` if none); returns its first candidate."""
-        backend = Backend(
-            f"uid-{name}",
-            "default",
-            name,
-            origin=ORIGIN,
-            max_concurrency=max_concurrency,
-            changed=self.router.journal.changed,
-        )
+        backend = self.backend(name, max_concurrency=max_concurrency)
         added = [
             Candidate(
                 backend,
@@ -95,6 +88,17 @@ class World:
         ]
         self.members |= {(name, candidate.model): candidate for candidate in added}
         return added[0]
+
+    def backend(self, name: str, *, max_concurrency: int | None = None) -> Backend:
+        """A backend by itself, in no table."""
+        return Backend(
+            f"uid-{name}",
+            "default",
+            name,
+            origin=ORIGIN,
+            max_concurrency=max_concurrency,
+            changed=self.router.journal.changed,
+        )
 
     def install(self, rules: Rules | None = None) -> Router:
         """Install a table of everything added so far."""

@@ -22,6 +22,7 @@ from nexus_proxy.routing.reason import Rejection
 from nexus_proxy.routing.request import TOOLS, VISION
 from nexus_proxy.routing.retry import RetryBudget
 from nexus_proxy.routing.rules import Rules, compile_rules, in_force
+from nexus_proxy.routing.table import Table
 from nexus_proxy.routing.wait import Wait
 from nexus_quality.spend import Spending
 from nexus_quality.subject import Standing
@@ -51,6 +52,23 @@ def test_an_unknown_model_is_answered_with_the_models_there_are(world: Any, call
     router = world.install(rules_of(aliases=[{"name": "best", "model": "qwen"}]))
     message = router.choose(call("gpt"), 1.0).message
     assert message == "Model 'gpt' not found. Available: best, llama, qwen"
+
+
+def test_a_404_names_the_backends_whose_models_are_not_known_yet(world: Any, call: Any) -> None:
+    world.add("b", "llama")
+    router = world.install()
+    silent = {f"uid-{name}": world.backend(name) for name in ("z", "new")}
+    known = router.table
+    router.install(Table(known.candidates, {**known.backends, **silent}, known.rules))
+    assert router.choose(call("gpt"), 1.0).message == (
+        "Model 'gpt' not found. Available: llama."
+        " The models of new, z are not known yet: see that they can be reached, or write spec.models"
+    )
+    router.install(Table({}, {"uid-z": silent["uid-z"]}, known.rules))
+    assert router.choose(call("gpt"), 1.0).message == (
+        "Model 'gpt' not found. No backend serves any model yet."
+        " The models of z are not known yet: see that it can be reached, or write spec.models"
+    )
 
 
 def test_nobody_capable_is_a_400_that_says_what_is_missing(world: Any, call: Any) -> None:
