@@ -16,7 +16,7 @@ import os
 import random as chance
 import secrets
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,15 @@ from nexus_proxy.admin.server import AdminServer
 from nexus_proxy.admin.stats import stats
 from nexus_proxy.clock import boot_clock
 from nexus_proxy.cluster import ClusterSource
-from nexus_proxy.control import Control, Objects
+from nexus_proxy.control import Objects
+from nexus_proxy.core import Core, make_gateway
 from nexus_proxy.counters import Counters
-from nexus_proxy.descriptors import clients_that_fit, limit
 from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.keycheck import KeyCheck
 from nexus_proxy.kube.kubeconfig import find_access
 from nexus_proxy.reporting import Reporter
-from nexus_proxy.routing.live import LiveBackends
-from nexus_proxy.routing.queue import Queue
-from nexus_proxy.routing.router import Router
 from nexus_proxy.settings import Address, Settings
 from nexus_proxy.source import Source
-from nexus_quality.monitor import Monitor
-from nexus_quality.spend import month_at
 
 TICK_SECONDS = 1.0
 SECRETS_SECONDS = 10
@@ -61,32 +56,20 @@ class Application:
         self._settings = settings
         self._source = source
         self._started = boot_clock()
-        self.router = Router(counters=counters)
         self._reporter = Reporter(
             deliver=source.deliver, clock=boot_clock, random=chance.random, counters=counters
         )
-        self._monitor = Monitor(
+        core = Core(
+            secrets=source.secrets,
+            shared=source.shared,
+            utc=source.utc,
+            counters=counters,
             incarnation=secrets.token_hex(16),
             started=self._started,
-            random=chance.random,
-            on_change=self.router.invalidate,
             on_urgent=self._reporter.urgent,
-            utc=source.utc,
         )
+        self.router, self._monitor, self._control = core.router, core.monitor, core.control
         self._reporter.attach(self._monitor)
-        live = LiveBackends(
-            subject=self._monitor.subject,
-            secrets=source.secrets,
-            journal=self.router.journal,
-            key=self._monitor.key,
-        )
-        self._control = Control(
-            monitor=self._monitor,
-            router=self.router,
-            live=live,
-            shared=source.shared,
-            utc_month=lambda: month_at(source.utc(boot_clock())),
-        )
         self._keys = KeyCheck(
             monitor=self._monitor,
             backends=lambda: self._control.objects.backends,
@@ -95,16 +78,7 @@ class Application:
             random=chance.random,
         )
         source.bind(self._control, self._monitor, self._apply)
-        queue = Queue(self.router, clock=boot_clock, later=_later, counters=counters.queue)
-        self.router.woken = queue.stir
-        self.gateway = Gateway(
-            router=self.router,
-            clock=boot_clock,
-            counters=counters,
-            queue=queue,
-            spending=self._monitor.spending,
-            max_clients=clients_that_fit(limit()),
-        )
+        self.gateway = make_gateway(core, counters)
         self._routes = self._admin_routes(counters)
         self.admin = AdminServer(self._routes.answer)
 
@@ -177,10 +151,6 @@ class Application:
             beats += 1
             if beats % SECRETS_SECONDS == 0 and self.router.ready:
                 self._control.reinstall()
-
-
-def _later(seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-    return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 async def _listen(server: Gateway | AdminServer, address: Address, flag: str) -> None:

@@ -12,13 +12,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nexus_api import BudgetState, LLMBackend, QualityPolicy, RoutingPolicy
 from nexus_api.fingerprint import verdict_fingerprint
 from nexus_proxy.clock import boot_clock
-from nexus_proxy.kube.client import ServerClock
-from nexus_proxy.pricing.limits import budget_stats, limits
+from nexus_proxy.pricing.limits import Limits, budget_stats, limits
 from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.rules import compile_rules, in_force
@@ -26,11 +25,16 @@ from nexus_proxy.routing.table import Table
 from nexus_quality.monitor import Monitor
 from nexus_quality.policy import DEFAULT_POLICY, Policy, policy_from_spec, resolve
 from nexus_quality.shared import SharedVerdict, shared_from_status
+from nexus_quality.spend import Spending
 from nexus_quality.subject import PACE_SECONDS, Subject
+
+if TYPE_CHECKING:
+    from nexus_proxy.kube.client import ServerClock
 
 _log = logging.getLogger("nexus.proxy")
 
 Shared = Callable[[LLMBackend, Policy, float], SharedVerdict]
+LimitsOf = Callable[[RoutingPolicy | None, Spending, str], Limits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Control:
         shared: Shared,
         utc_month: Callable[[], str] = lambda: time.strftime("%Y-%m", time.gmtime()),
         clock: Callable[[], float] = boot_clock,
+        limits_of: LimitsOf = limits,
     ) -> None:
         self.objects = Objects()
         self.policies: dict[str, Policy] = {}
@@ -77,6 +82,7 @@ class Control:
         self._shared = shared
         self._utc_month = utc_month
         self._clock = clock
+        self._limits_of = limits_of
         self.budget = BudgetState.NORMAL
         monitor.spending.alarmed = self.overspent
         self._configured: dict[str, tuple[LLMBackend, Policy]] = {}
@@ -116,7 +122,7 @@ class Control:
         """
         policy = in_force(self.objects.routing_policies)
         spending = self._monitor.spending
-        found = limits(policy, spending, self._utc_month())
+        found = self._limits_of(policy, spending, self._utc_month())
         spending.alarm_at = spending.total + found.headroom
         self._tell(policy, found.state)
         rules = compile_rules(policy, budget=found.state)
