@@ -47,3 +47,17 @@ def test_the_operators_manifests_are_taken_by_a_server(crds: ControlPlane, folde
     lines = taken.stdout.splitlines()
     assert len(lines) == len(documents)
     assert all(line.endswith("(server dry run)") for line in lines), lines
+
+
+def test_the_gateways_manifests_are_taken_by_a_server(crds: ControlPlane) -> None:
+    folder = MANIFESTS / "overlays" / "gateway"
+    rendered = crds.run_kubectl("kustomize", folder, check=True).stdout
+    samples = (MANIFESTS / "samples" / "gateway-autoscaler.yaml").read_text()
+    command = ("apply", "--dry-run=server", "-f", "-")
+    taken = crds.run_kubectl(*command, input=f"{rendered}---\n{samples}", check=True)
+    assert "Warning" not in taken.stderr
+    kinds = [line.split("/")[0].split(".")[0] for line in taken.stdout.splitlines()]
+    assert sorted(kinds) == [
+        *("deployment", "horizontalpodautoscaler", "networkpolicy", "poddisruptionbudget"),
+        *("role", "rolebinding", "service", "serviceaccount"),
+    ]

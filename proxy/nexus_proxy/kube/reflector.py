@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from nexus_api.meta import GROUP, VERSION
+from nexus_api.meta import GROUP, PLURALS, VERSION
 from nexus_api.pace import paced
 from nexus_proxy.kube.client import KubeClient, ServerClock
 from nexus_proxy.kube.store import Store
@@ -26,6 +26,7 @@ PAGE_LIMIT = "250"
 WATCH_SECONDS = (300, 600)
 RECONNECT_FLOOR_SECONDS = 0.1
 BACKOFF_FIRST_SECONDS = 0.2
+KINDS = ",".join(f"{plural}.{GROUP}" for plural in PLURALS.values())
 BACKOFF_MOST_SECONDS = paced(30.0)
 
 _log = logging.getLogger("nexus.proxy.kube")
@@ -208,8 +209,11 @@ class Reflector:
 _EXPLANATIONS: dict[int, str] = {
     httpx.codes.UNAUTHORIZED: "the API server does not accept the token, which is read again "
     "before each attempt; check the service account or the kubeconfig",
-    httpx.codes.FORBIDDEN: "no right to list and watch {plural}.nexus.dev in {namespace}: "
-    "bind the Role nexus-proxy of manifests/ to this service account",
+    httpx.codes.FORBIDDEN: "no right to list and watch {plural}.nexus.dev in {namespace}; to grant "
+    "it: kubectl -n {namespace} create role nexus-proxy --verb=get,list,watch "
+    f"--resource={KINDS}; "
+    "kubectl -n {namespace} create rolebinding nexus-proxy --role=nexus-proxy "
+    "--group=system:serviceaccounts:{namespace}",
     httpx.codes.NOT_FOUND: "the API server does not know {plural}.nexus.dev: install the CRDs with "
     "kubectl apply --server-side -f crds/",
 }

@@ -68,6 +68,19 @@ def test_the_deployment_fits_the_restricted_pod_security_standard() -> None:
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
+def test_the_gateway_is_as_confined_and_knows_no_more_than_a_sidecar() -> None:
+    gateway, operator = (
+        load(*path, "deployment.yaml")["spec"]["template"]["spec"]
+        for path in (("components", "gateway"), ("base",))
+    )
+    assert gateway["securityContext"] == operator["securityContext"]
+    assert (
+        gateway["containers"][0]["securityContext"] == operator["containers"][0]["securityContext"]
+    )
+    rights = load("components", "gateway", "role.yaml")["rules"]
+    assert rights == load("rbac", "proxy", "role.yaml")["rules"]
+
+
 def test_names_and_ports_are_the_contracts() -> None:
     service, deployment = load("base", "service.yaml"), load("base", "deployment.yaml")
     for thing in (service, deployment):
@@ -93,18 +106,26 @@ def test_what_was_counted_is_kept_in_a_volume_of_the_pod_or_in_a_claim() -> None
     assert claim["namespace"] == patch["metadata"]["namespace"] == "nexus-system"
 
 
-@pytest.mark.parametrize("folder", ["base", "rbac/operator", "rbac/proxy", "components/pvc"])
+FOLDERS = sorted(
+    str(path.parent.relative_to(MANIFESTS))
+    for kind in ("base", "rbac", "components", "namespace", "overlays")
+    for path in (MANIFESTS / kind).rglob("kustomization.yaml")
+)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_every_file_of_a_folder_is_in_its_kustomization(folder: str) -> None:
     files = {path.name for path in (MANIFESTS / folder).glob("*.yaml")}
     kustomization = load(folder, "kustomization.yaml")
-    listed = kustomization["resources"] + [p["path"] for p in kustomization.get("patches", [])]
+    patches = [p["path"] for p in kustomization.get("patches", []) if "path" in p]
+    listed = kustomization.get("resources", []) + kustomization.get("components", []) + patches
     assert {name for name in listed if name.endswith(".yaml")} == files - {"kustomization.yaml"}
     for name in listed:
         assert (MANIFESTS / folder / name).exists()
 
 
 def test_every_sample_is_valid() -> None:
-    samples = [p for p in (MANIFESTS / "samples").glob("*.yaml") if p.stem != "kustomization"]
+    samples = [p for p in (MANIFESTS / "samples").glob("*.yaml") if "nexus.dev/" in p.read_text()]
     assert len(samples) >= 5
     for path in samples:
         decode_object(yaml.safe_load(path.read_text()))

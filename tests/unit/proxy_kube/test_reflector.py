@@ -152,7 +152,9 @@ async def test_the_same_trouble_is_said_once_and_its_end_too(
 
 REFUSALS = [
     (401, "does not accept the token"),
-    (403, "no right to list and watch llmbackends.nexus.dev in team: bind the Role nexus-proxy"),
+    (403, "no right to list and watch llmbackends.nexus.dev in team; to grant it: kubectl -n team"),
+    (403, "--resource=llmbackends.nexus.dev,qualitypolicies.nexus.dev,routingpolicies.nexus.dev; "),
+    (403, "--role=nexus-proxy --group=system:serviceaccounts:team"),
     (404, "kubectl apply --server-side -f crds/"),
     (500, "the API server answered 500: it broke"),
 ]
