@@ -151,6 +151,11 @@ class Backend:
         self.pending -= 1
         self._changed(self)
 
+    def shift(self, by: int) -> None:
+        """So many more are to be counted there that others have sent."""
+        self.pending += by
+        self._changed(self)
+
     @property
     def in_flight(self) -> int:
         return self.pending
