@@ -16,6 +16,7 @@ from nexus_operator.clock import Clock
 from nexus_operator.credentials import Credentials
 from nexus_operator.engine import FleetEngine
 from nexus_operator.evaluator import Evaluator
+from nexus_operator.herald import Herald
 from nexus_operator.history import History
 from nexus_operator.identity import Identities, Reporter
 from nexus_operator.intake import Intake
@@ -106,6 +107,9 @@ class Parts:
         self.engine.doubts = lambda uid: self.prober.findings(uid).health.failures > 0
 
     def _assemble_writer(self) -> None:
+        self.herald = Herald(
+            kube=self.kube, registry=self.registry, metrics=self.metrics, clock=self.clock
+        )
         self.budgets = BudgetDesk(
             registry=self.registry,
             started=lambda: self.engine.started,
@@ -132,6 +136,7 @@ class Parts:
             see=lambda plural, stored: self.observer.see(plural, stored),
             gone=lambda key: self.observer.gone(key),
             fail=self._wires.fail,
+            late=self.herald.late,
         )
         self.writer = Writer(
             kube=self.kube,
@@ -163,6 +168,7 @@ class Parts:
             metrics=self.metrics,
             clock=self.clock,
             touch=self.evaluator.touch,
+            restored=self.herald.found,
         )
         self.rollcall = RollCall(
             kube=self.kube,

@@ -15,8 +15,8 @@ from nexus_api.quantities import NANO, parse_time, parse_usd
 from nexus_api.resolve import is_cloud
 from nexus_operator.budget import Account, Budgets
 from nexus_operator.budget_status import budget_notes, budget_status, worth_writing
-from nexus_operator.events import Note
 from nexus_operator.metrics import Metrics
+from nexus_operator.notes import Note
 from nexus_operator.policies import in_force
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key

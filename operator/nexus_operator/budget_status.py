@@ -10,7 +10,7 @@ from __future__ import annotations
 from nexus_api import BudgetState, BudgetStatus, HardLimitAction, RoutingPolicy, reasons
 from nexus_api.quantities import format_time, format_usd, parse_usd
 from nexus_operator.budget import Account
-from nexus_operator.events import Note
+from nexus_operator.notes import Note
 from nexus_quality.budget import state_of
 from nexus_quality.spend import slot_time
 

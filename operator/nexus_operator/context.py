@@ -199,6 +199,7 @@ class Context(Parts):
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         return {
             "writer": self.writer.run(),
+            "herald": self.herald.run(),
             "evaluator": self.evaluator.run(),
             "prober": self.prober.run(),
             "roll call": self.rollcall.run(),

@@ -48,7 +48,7 @@ BEFORE_AN_UNSEEN_EDIT = "not known"
 
 
 class Observer:
-    """`touch` has a backend judged soon."""
+    """`touch` has a backend judged soon; `restored` gets one whose status another process wrote."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Observer:
         metrics: Metrics,
         clock: Callable[[], float],
         touch: Callable[[str], None],
+        restored: Callable[[LLMBackend], None],
     ) -> None:
         self._registry = registry
         self._engine = engine
@@ -74,6 +75,7 @@ class Observer:
         self._metrics = metrics
         self._clock = clock
         self._touch = touch
+        self._restored = restored
 
     def see(self, plural: str, stored: Mapping[str, Any]) -> None:
         """An object is there, in this version."""
@@ -147,6 +149,7 @@ class Observer:
             before = self._specs.fingerprint(uid, seen) or BEFORE_AN_UNSEEN_EDIT
         self._upsert(backend, fingerprint=before)
         self._engine.restore(uid, backend.status, self._clock())
+        self._restored(backend)
 
     def _upsert(self, backend: LLMBackend, *, fingerprint: str | None = None) -> None:
         metadata, spec = backend.metadata, backend.spec

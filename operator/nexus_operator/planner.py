@@ -1,8 +1,9 @@
 """What should be written now, for each object: draws status, materiality and verdict together.
 
 Promises that a transition is accepted by the engine exactly when its write was, also when the
-answer was lost and the watch brings the news; and that a generation nobody here wrote ends this
-process' claim to the verdict. It sends nothing and keeps no object but through the registry.
+answer was lost and the watch brings the news, and that it is told then; and that another operator's
+writes end this process' claim to the verdict. It sends nothing and keeps no object but through the
+registry.
 """
 
 from __future__ import annotations
@@ -10,58 +11,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace as replace_struct
 
-from nexus_api import (
-    BackendState,
-    ConditionStatus,
-    LLMBackend,
-    LLMBackendStatus,
-    SubjectState,
-    decode_backend,
-    reasons,
-)
+from nexus_api import LLMBackend, LLMBackendStatus, ObjectMeta, decode_backend
 from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
+from nexus_operator.dossier import Dossier, Dossiers
 from nexus_operator.engine import FleetEngine
-from nexus_operator.events import Note, overlay_notes
 from nexus_operator.history import History
 from nexus_operator.material import LONG, Worth, moved, worth
-from nexus_operator.mending import Mending, mending, published
 from nexus_operator.metrics import Metrics
+from nexus_operator.notes import Note, overlay_notes, transition_notes
 from nexus_operator.policy_plans import PolicyPlans
-from nexus_operator.prober import Findings, Prober
+from nexus_operator.prober import Prober
 from nexus_operator.problems import Fatal, outranked, rivalled
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.rivals import Rivals
 from nexus_operator.specs import Specs
-from nexus_operator.status import Knowledge, build_status, keep_what_was_published
+from nexus_operator.status import build_status, keep_what_was_published
 from nexus_operator.writer import Key, Plan
-from nexus_quality.assessment import Assessment, WithinPolicy, why_out, within_policy
-from nexus_quality.engine import STARTING_SECONDS, Transition
+from nexus_quality.engine import Transition
 from nexus_quality.figures import Figures
-from nexus_quality.health import judged
-from nexus_quality.stall import Opinion
-from nexus_quality.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
-
-
-def transition_notes(transition: Transition, status: LLMBackendStatus) -> list[Note]:
-    """The Event of a transition, in the words of the status that was written with it; a clean
-    record that begins anew is nothing to tell.
-    """
-    if transition.before.state is transition.after.state is SubjectState.ACTIVE:
-        return []
-    message = transition.message
-    if transition.model:
-        if transition.after.state is SubjectState.EXCLUDED:
-            message = why_out(transition.after)
-    elif transition.after.state is not SubjectState.ACTIVE:
-        told = (c.message for c in status.conditions if c.type == reasons.WITHIN_POLICY)
-        message = next(told, message)
-    return [Note(transition.event, message)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +46,24 @@ class Draft:
     worth: Worth
 
 
-def _sign(known: Knowledge) -> tuple[object, ...]:
-    """All that decides whether a status must be written at once, where no transition does."""
-    within = known.within
-    return (
-        known.backend,
-        known.verdicts,
-        within.status,
-        within.reason,
-        known.traffic,
-        known.findings,
-        known.mending,
-        known.partly,
-        known.policy,
-    )
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A write whose answer is awaited: the backend before it, and the transition it makes."""
+
+    before: LLMBackend
+    transition: Transition | None
+    status: LLMBackendStatus
+
+
+class Late(Protocol):
+    """Takes notes that no answer of the writer's brings."""
+
+    def __call__(self, metadata: ObjectMeta, notes: list[Note]) -> None: ...
 
 
 class Planner:
     """Implements `writer.Planner`. `see` and `gone` are told of objects as a conflict shows them;
-    `fail` ends the process.
+    `fail` ends the process, `late` is told what the writer could not be.
     """
 
     def __init__(
@@ -108,20 +80,20 @@ class Planner:
         see: Callable[[str, Mapping[str, Any]], None],
         gone: Callable[[Key], None],
         fail: Callable[[Fatal], None],
+        late: Late,
     ) -> None:
         self._registry = registry
         self._engine = engine
-        self._prober = prober
         self._metrics = metrics
         self._clock = clock
         self._policies = policies
-        self._history = history
         self._specs = specs
         self._see, self._gone = see, gone
-        self._fail = fail
-        self._sent: dict[str, Transition] = {}
+        self._fail, self._late = fail, late
+        self._dossiers = Dossiers(registry=registry, engine=engine, prober=prober, history=history)
+        self._unaccepted: dict[str, Transition] = {}
+        self._sent: dict[str, _Sent] = {}
         self._written: dict[str, float] = {}
-        self._inherited: dict[str, bool] = {}
         self._settled: dict[str, tuple[object, ...] | None] = {}
         self._rivals = Rivals(clock=clock, started=lambda: engine.started)
         self._stepped_down = False
@@ -149,9 +121,9 @@ class Planner:
         another operator: one that moved the verdict, or hears no fewer proxies.
         """
         uid, theirs = backend.metadata.uid, backend.status.verdict_generation or 0
-        sent = self._sent.get(uid)
-        if sent is not None and theirs == sent.after.generation:
-            self._accept(uid, sent)
+        wanted = self._unaccepted.get(uid)
+        if wanted is not None and theirs == wanted.after.generation:
+            self._accept(uid, wanted)
         ours = self._engine.verdicts(uid).generation
         rival = self._rivals.wrote(backend, stored)
         if theirs > ours:
@@ -161,11 +133,11 @@ class Planner:
 
     def forget(self, uid: str) -> None:
         """A backend is gone."""
+        self._unaccepted.pop(uid, None)
         self._sent.pop(uid, None)
         self._written.pop(uid, None)
-        self._inherited.pop(uid, None)
         self._settled.pop(uid, None)
-        self._history.forget(uid)
+        self._dossiers.forget(uid)
         self._rivals.forget(uid)
 
     def urgent(self, uid: str) -> bool:
@@ -184,170 +156,109 @@ class Planner:
 
     def _backend_plan(self, uid: str) -> Plan | None:
         now = self._clock()
+        self._tell_unanswered(uid)
         draft = self._draft(uid, now, figures=True)
         if draft is None or draft.worth is Worth.NOTHING:
             return None
-        if draft.transition is not None:
-            self._sent[uid] = draft.transition
         backend = self._registry.backends.get(uid)
         assert backend is not None
+        if draft.transition is not None:
+            self._unaccepted[uid] = draft.transition
+        sent = self._sent[uid] = _Sent(backend, draft.transition, draft.status)
         self._rivals.sending(uid, draft.status)
         return Plan(
             metadata=backend.metadata,
             status=draft.status,
-            accepted=lambda stored: self._backend_written(uid, backend, draft, stored),
+            accepted=lambda stored: self._backend_written(uid, sent, stored),
         )
 
     def _draft(self, uid: str, now: float, *, figures: bool) -> Draft | None:
         backend = self._registry.backends.get(uid)
         if backend is None:
             return None
-        transition = self._engine.wanted(uid, now)
-        assessment = self._engine.assess(uid, now)
-        known = self._knowledge(backend, transition, assessment, now)
-        starting = self._unheard(backend, assessment, now)
-        sign = None if transition is not None else (*_sign(known), starting)
+        dossier = self._dossiers.open(backend, now)
+        sign = dossier.sign
         settled = sign is not None and self._settled.get(uid) == sign
         found = self._engine.figures(uid, now) if figures else None
-        if settled and (found is None or self._dull(backend, found, now, starting=starting)):
+        if settled and (found is None or self._dull(dossier, found, now)):
             return None
         if found is not None:
             known = replace(
-                known,
+                dossier.knowledge,
                 quality=found.quality(),
-                model_quality=found.model_quality(known.verdicts.models),
+                model_quality=found.model_quality(dossier.knowledge.verdicts.models),
                 models_omitted=found.models_omitted,
             )
-        draft = self._drawn(known, transition, now, starting=starting)
+            dossier = replace(dossier, knowledge=known)
+        draft = self._drawn(dossier, now)
         self._settled[uid] = None if draft.worth is Worth.AT_ONCE else sign
         return draft
 
-    def _drawn(
-        self, known: Knowledge, transition: Transition | None, now: float, *, starting: bool
-    ) -> Draft:
-        backend, uid = known.backend, known.backend.metadata.uid
+    def _drawn(self, dossier: Dossier, now: float) -> Draft:
+        known = dossier.knowledge
+        before, uid = known.backend.status, known.backend.metadata.uid
         status = build_status(known, now=now)
-        if starting:
-            status = keep_what_was_published(status, backend.status, verdicts=known.verdicts)
+        if dossier.starting:
+            status = keep_what_was_published(status, before, verdicts=known.verdicts)
         value = worth(
-            backend.status,
+            before,
             status,
             since_write=now - self.last_written(uid),
             interval=self._engine.policy(uid).metrics_interval_seconds,
         )
-        return Draft(status=status, transition=transition, worth=value)
+        return Draft(status=status, transition=dossier.transition, worth=value)
 
-    def _dull(self, backend: LLMBackend, found: Figures, now: float, *, starting: bool) -> bool:
+    def _dull(self, dossier: Dossier, found: Figures, now: float) -> bool:
         """Whether the figures of a backend that is settled are not worth a write either."""
+        backend = dossier.knowledge.backend
         uid = backend.metadata.uid
         since, interval = (
             now - self.last_written(uid),
             self._engine.policy(uid).metrics_interval_seconds,
         )
-        if starting or since >= LONG * interval:
+        if dossier.starting or since >= LONG * interval:
             return False
         return since < interval or not moved(backend.status.quality, found.quality())
 
-    def _knowledge(
-        self,
-        backend: LLMBackend,
-        transition: Transition | None,
-        assessment: Assessment,
-        now: float,
-    ) -> Knowledge:
-        """All but the figures, which are as they were published."""
-        uid, before = backend.metadata.uid, backend.status
-        policy = self._registry.policy_in_force(backend)
-        verdicts, within = self._judgement(uid, transition, assessment)
-        opinion = self._engine.opinion(uid, now)
-        return Knowledge(
-            backend=backend,
-            verdicts=verdicts,
-            within=replace(within, message=within.message + self._history.remark(backend, now)),
-            traffic=assessment.traffic,
-            findings=self._findings(backend, assessment, now),
-            mending=self._mending(backend, opinion, now),
-            partly=opinion.partly,
-            policy=policy.metadata.name if policy else None,
-            quality=before.quality,
-            model_quality=before.model_quality,
-            models_omitted=before.models_omitted or 0,
-        )
-
-    def _findings(self, backend: LLMBackend, assessment: Assessment, now: float) -> Findings:
-        """What probes found, and what the proxies' successes make of it."""
-        uid, check = backend.metadata.uid, backend.spec.health_check
-        findings = self._prober.findings(uid)
-        if findings.health.status is not ConditionStatus.FALSE:
-            return findings
-        span = check.failure_threshold * check.period_seconds
-        was_out = backend.status.state is BackendState.UNHEALTHY
-        since = findings.health.failing_since
-        heard = since is None or self._engine.heard(since, now)
-        health = judged(
-            findings.health,
-            suspect=findings.suspect,
-            served=self._engine.served(uid, span, now),
-            heard=was_out or (heard and not self._starting(backend, assessment, now)),
-            failure_threshold=check.failure_threshold,
-            period_seconds=check.period_seconds,
-        )
-        return replace(findings, health=health)
-
-    def _mending(self, backend: LLMBackend, opinion: Opinion, now: float) -> Mending | None:
-        """What a person must mend; silence takes nothing back, nor does a start."""
-        uid = backend.metadata.uid
-        inherited = self._inherited.setdefault(uid, published(backend.status) is not None)
-        if inherited and (opinion.stall is not None or self._engine.renewed(uid)):
-            inherited = self._inherited[uid] = False
-        young = now - self._engine.started < STARTING_SECONDS
-        hold = not self._engine.renewed(uid) and (not opinion.voices or (inherited and young))
-        return mending(backend, opinion, hold=hold)
-
-    def _judgement(
-        self, uid: str, transition: Transition | None, assessment: Assessment
-    ) -> tuple[Verdicts, WithinPolicy]:
-        """The verdicts to publish: with a transition, those it leads to."""
-        if transition is None:
-            return assessment.verdicts, assessment.within_policy
-        policy, traffic = self._engine.policy(uid), assessment.traffic
-        # A transition begins new windows: no rule can fire on them yet.
-        after = transition.verdicts
-        return after, within_policy(after, None, policy, traffic=traffic, starting=True)
-
-    def _starting(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
-        """Whether the proxies known from the status have not all been heard yet."""
-        published = backend.status.quality
-        if published is None or now - self._engine.started >= STARTING_SECONDS:
-            return False
-        return assessment.reporters < max(1, published.reporters or 0)
-
-    def _unheard(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
-        """Whether what was published says more than this process can know so soon."""
-        young = now - self._engine.started < STARTING_SECONDS
-        none = young and backend.status.state is not None and not assessment.reporters
-        return none or self._starting(backend, assessment, now)
-
-    def _backend_written(
-        self, uid: str, before: LLMBackend, draft: Draft, stored: Mapping[str, Any]
-    ) -> list[Note]:
+    def _backend_written(self, uid: str, sent: _Sent, stored: Mapping[str, Any]) -> list[Note]:
         self._written[uid] = self._clock()
+        self._sent.pop(uid, None)
         # What was sent, not what is stored: a field that another writer shares with us would
         # otherwise look like a difference for ever, and be written for ever.
         if uid in self._registry.backends.uids():
             written = decode_backend(stored)
             self._rivals.stored(uid, written.status)
-            written = replace_struct(written, status=draft.status)
+            written = replace_struct(written, status=sent.status)
             self._registry.backends.put(written)
             self._specs.published(written)
-        notes = overlay_notes(before.status, draft.status)
-        if draft.transition is not None:
-            self._accept(uid, draft.transition)
+        if sent.transition is not None:
+            self._accept(uid, sent.transition)
+        return self._told(sent.before, sent.transition, sent.status)
+
+    def _tell_unanswered(self, uid: str) -> None:
+        """What an earlier write has done whose answer was lost, as the watch has shown since."""
+        sent, backend = self._sent.pop(uid, None), self._registry.backends.get(uid)
+        if sent is None or backend is None:
+            return
+        accepted = sent.transition if uid not in self._unaccepted else None
+        notes = self._told(sent.before, accepted, backend.status)
+        if notes:
+            self._late(backend.metadata, notes)
+
+    def _told(
+        self, before: LLMBackend, transition: Transition | None, status: LLMBackendStatus
+    ) -> list[Note]:
+        """The Events of a status that was written, and one line each in the log."""
+        name = full_name(before.metadata)
+        notes = overlay_notes(before.status, status)
         for note in notes:
-            log.info("%s: %s: %s", full_name(before.metadata), note.reason, note.message)
-        if draft.transition is not None:
-            notes = self._told(before, draft.transition, draft.status) + notes
-        if before.status.state is not draft.status.state:
+            log.info("%s: %s: %s", name, note.reason, note.message)
+        if transition is not None:
+            of_verdict = transition_notes(transition, status)
+            message = of_verdict[0].message if of_verdict else transition.message
+            log.info("%s: %s: %s", name, transition.event, message, extra=transition.fields(name))
+            notes = of_verdict + notes
+        if before.status.state is not status.state:
             self._policies.mark(before.metadata.namespace)
         return notes
 
@@ -361,18 +272,9 @@ class Planner:
         self._stepped_down = True
         self._fail(problem)
 
-    def _told(
-        self, backend: LLMBackend, transition: Transition, status: LLMBackendStatus
-    ) -> list[Note]:
-        """The Event of a transition, and its one line in the log."""
-        notes, name = transition_notes(transition, status), full_name(backend.metadata)
-        message = notes[0].message if notes else transition.message
-        log.info("%s: %s: %s", name, transition.event, message, extra=transition.fields(name))
-        return notes
-
     def _accept(self, uid: str, transition: Transition) -> None:
         """Makes a transition hold, once, whoever brings the news that it was written."""
-        if self._sent.pop(uid, None) is None:
+        if self._unaccepted.pop(uid, None) is None:
             return
         self._engine.accept(transition, self._clock())
         state = str(transition.after.state)

@@ -16,7 +16,7 @@ from nexus_api.meta import QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
 from nexus_operator.audits import Audits
 from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.engine import FleetEngine
-from nexus_operator.events import Note
+from nexus_operator.notes import Note
 from nexus_operator.policies import in_force, quality_status, routing_status
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key, Plan

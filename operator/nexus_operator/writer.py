@@ -21,9 +21,10 @@ import msgspec
 
 from nexus_api import ObjectMeta
 from nexus_api.wire import Wire
-from nexus_operator.events import Note, event, post
+from nexus_operator.events import event, post
 from nexus_operator.kube import ApiError, Kube
 from nexus_operator.metrics import Metrics
+from nexus_operator.notes import Note
 from nexus_operator.problems import right_missing
 from nexus_operator.registry import KIND_OF
 

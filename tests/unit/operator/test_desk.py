@@ -14,9 +14,9 @@ from nexus_api.fingerprint import verdict_fingerprint
 from nexus_api.meta import BACKEND_PLURAL
 from nexus_devtools.schemas import assert_valid_backend_status
 from nexus_operator.engine import FleetEngine
-from nexus_operator.events import Note
 from nexus_operator.history import History
 from nexus_operator.metrics import Metrics
+from nexus_operator.notes import Note
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Answer
@@ -47,6 +47,7 @@ class Desk:
     def __init__(self, started: float = START) -> None:
         self.now = started
         self.answers: dict[str, Answer] = {}
+        self.late: list[Note] = []
         self.registry, self.metrics = Registry(), Metrics(lambda: ())
         self.engine = FleetEngine(epoch="e", started=started, random=lambda: 0.0)
         self.prober = Prober(
@@ -83,6 +84,7 @@ class Desk:
             see=lambda plural, stored: None,
             gone=lambda key: None,
             fail=pytest.fail,
+            late=lambda metadata, notes: self.late.extend(notes),
         )
 
     async def ring(self, spec: LLMBackendSpec) -> Answer:

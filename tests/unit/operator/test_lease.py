@@ -13,7 +13,6 @@ import pytest
 from nexus_api import LLMBackend
 from nexus_operator import leader as module
 from nexus_operator.credentials import Credentials
-from nexus_operator.events import Note
 from nexus_operator.kube import Kube
 from nexus_operator.leader import Leader, slot
 from nexus_operator.lease import (
@@ -32,6 +31,7 @@ from nexus_operator.lease import (
     sight,
 )
 from nexus_operator.metrics import Metrics
+from nexus_operator.notes import Note
 from nexus_operator.writer import Key, Plan, Writer
 
 Stored = dict[str, Any]

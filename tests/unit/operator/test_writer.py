@@ -17,9 +17,9 @@ from nexus_api.meta import BACKEND_PLURAL
 from nexus_operator import events
 from nexus_operator import writer as module
 from nexus_operator.credentials import Credentials
-from nexus_operator.events import Note
 from nexus_operator.kube import Kube
 from nexus_operator.metrics import Metrics
+from nexus_operator.notes import Note
 from nexus_operator.writer import Key, Plan, Writer
 
 KEY = Key(BACKEND_PLURAL, "uid-a")
