@@ -13,7 +13,7 @@ class Counters:
 
     `requests` is keyed by (endpoint path, status sent to the client); 499 means that the client
     left first. `exclusions` is keyed by reconciler name, `attempts` by outcome name, `costs`
-    (nano-USD) by their basis, usage or estimate.
+    (nano-USD) by their basis, usage or estimate, `lookups` of names by result, ok or failed.
     """
 
     __slots__ = (
@@ -27,6 +27,7 @@ class Counters:
         "exclusions",
         "fallbacks",
         "last_resorts",
+        "lookups",
         "probes",
         "queue",
         "reports_failed",
@@ -45,6 +46,7 @@ class Counters:
         self.queue = QueueCounters()
         self.exclusions: dict[str, int] = {}
         self.costs: dict[str, int] = {}
+        self.lookups: dict[str, int] = {}
         self.retries = 0
         self.retries_refused = 0
         self.fallbacks = 0
@@ -65,3 +67,7 @@ class Counters:
         """Count one finished request."""
         key = (endpoint, status)
         self.requests[key] = self.requests.get(key, 0) + 1
+
+    def looked_up(self, result: str) -> None:
+        """Count one lookup of a name."""
+        self.lookups[result] = self.lookups.get(result, 0) + 1

@@ -112,11 +112,11 @@ class Upstream:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on a free port of loopback."""
-        self._server = await asyncio.start_server(
-            self._connected, "127.0.0.1", 0, ssl=tls, limit=2**26
-        )
+    async def start(
+        self, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        """Listen on an address of loopback; port 0 takes a free one."""
+        self._server = await asyncio.start_server(self._connected, host, port, ssl=tls, limit=2**26)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def restart(self, tls: ssl.SSLContext) -> None:

@@ -77,6 +77,9 @@ class ProxyCollector(Collector):
         )
         reports = {"taken": counters.reports_sent, "undelivered": counters.reports_failed}
         yield _labelled(names.REPORTS, "Reports to the operator", "result", reports)
+        yield _labelled(
+            names.LOOKUPS, "Lookups of backends' names by result", "result", counters.lookups
+        )
         costs = {basis: nano / NANO for basis, nano in counters.costs.items()}
         yield _labelled(names.COST, "Cost of attempts by how it is known", "basis", costs)
         yield from self._queue()

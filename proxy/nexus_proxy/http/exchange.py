@@ -341,7 +341,7 @@ class Exchange:
         elif upstream.used > 1 and not upstream.answered:
             # The server closed an idle connection while our request was on its way: nothing was
             # answered, so the attempt goes on, on a connection that cannot be stale.
-            self._connect(upstream.pool, self.gateway.clock())
+            self._connect(pool_of(self.backend, self.gateway), self.gateway.clock())
         else:
             self.fail(outcome, why)
 
@@ -423,7 +423,7 @@ class Exchange:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
-            self.fail(Outcome.CONNECT_ERROR, "no connection in time")
+            self.fail(Outcome.CONNECT_ERROR, self.backend.pool.late)
         elif self._incoming is not None:
             self._incoming.expired()
         elif self._upstream is not None:

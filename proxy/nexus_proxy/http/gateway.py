@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from nexus_proxy.http.downstream import ClientConnection
+from nexus_proxy.http.resolver import Resolver
 
 if TYPE_CHECKING:
     from nexus_proxy.counters import Counters
@@ -36,7 +38,7 @@ _log = logging.getLogger("nexus.proxy")
 class Gateway:
     """Serves clients through `router`; `clock` gives the same seconds that `tick` is called with;
     `queue` is where requests wait, if the router has any wait; `spending` counts what they cost;
-    connections beyond `max_clients` are told to come back.
+    connections beyond `max_clients` are told to come back; `resolver` knows where names lead.
 
     `now` is the time of the last tick, good enough for everything that is compared at ticks.
     """
@@ -51,6 +53,7 @@ class Gateway:
         spending: Spending | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         max_clients: int = MAX_CLIENTS,
+        resolver: Resolver | None = None,
     ) -> None:
         self.router = router
         self.clock = clock
@@ -59,6 +62,7 @@ class Gateway:
         self._spending = spending
         self.max_body_bytes = max_body_bytes
         self.max_clients = max_clients
+        self.resolver = resolver or Resolver(clock=clock, told=counters.looked_up)
         self.now = clock()
         self._crashes = 0
         self._silent_until = self.now
@@ -67,20 +71,23 @@ class Gateway:
         self.clients: set[ClientConnection] = set()
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()
         self.port = 0
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._emptied: asyncio.Event = asyncio.Event()
 
-    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+    async def start(self, host: str, port: int) -> None:
         """Listen; `port` 0 takes a free one, found in `self.port`. Raises OSError if it cannot."""
+        await self._listen(host=host, port=port)
+        self.port = self._servers[0].sockets[0].getsockname()[1]
+
+    async def adopt(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept from sockets that somebody else has bound."""
+        for each in sockets:
+            await self._listen(sock=each)
+
+    async def _listen(self, **where: Any) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: ClientConnection(self),
-            host,
-            port,
-            backlog=BACKLOG,
-            reuse_port=reuse_port or None,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        server = await loop.create_server(lambda: ClientConnection(self), backlog=BACKLOG, **where)
+        self._servers.append(server)
 
     def tick(self, now: float) -> None:
         """Once a second (or more often): end what has waited too long."""
@@ -94,6 +101,7 @@ class Gateway:
             client.check(now)
         for pool in tuple(self.pools):
             pool.expire(now)
+        self.resolver.tick(now)
 
     def charge(self, backend: Backend, nano_usd: int, now: float, *, estimated: bool) -> None:
         """An attempt cost so much."""
@@ -126,8 +134,8 @@ class Gateway:
         self.draining = True
         if self.queue is not None:
             self.queue.closed = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for client in tuple(self.clients):
             client.drain()
         finished = await self._empty(timeout)
@@ -143,6 +151,7 @@ class Gateway:
             client.transport.abort()
         for pool in tuple(self.pools):
             pool.retire()
+        self.resolver.close()
         await self._empty(1.0)
 
     async def _empty(self, timeout: float) -> bool:

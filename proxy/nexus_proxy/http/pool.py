@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from nexus_proxy.http.dial import dial
 from nexus_proxy.http.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ MAX_IDLE_SECONDS = 4.0
 class Pool:
     """Connections to `origin`; `retired` once its backend has moved elsewhere."""
 
-    __slots__ = ("__weakref__", "_gateway", "_idle", "origin", "retired")
+    __slots__ = ("__weakref__", "_gateway", "_idle", "_name", "origin", "retired")
 
     def __init__(self, gateway: Gateway, origin: Origin) -> None:
         self.origin = origin
         self.retired = False
         self._gateway = gateway
+        self._name = gateway.resolver.name(origin.host)
         self._idle: list[UpstreamConnection] = []
 
     def take(self, now: float) -> UpstreamConnection | None:
@@ -56,10 +58,18 @@ class Pool:
             self._idle.remove(connection)
 
     def expire(self, now: float) -> None:
-        """Close what has idled too long; called at every tick."""
+        """Close what has idled too long, or leads to an address that its name has no more; called
+        at every tick.
+        """
         idle = self._idle
         while idle and now - idle[0].idle_since >= MAX_IDLE_SECONDS:
             idle.pop(0).transport.abort()
+        if idle and not self._name.fixed:
+            self._name.used = now
+            recent = self._name.recent
+            for connection in [each for each in idle if each.address not in recent]:
+                idle.remove(connection)
+                connection.transport.abort()
 
     def retire(self) -> None:
         """Close what is idle now, and each connection in use when it comes back."""
@@ -76,33 +86,34 @@ class Pool:
         self._gateway.counters.upstream_connects += 1
         return asyncio.get_running_loop().create_task(self._connect(exchange))
 
+    @property
+    def late(self) -> str:
+        """Why a connection that was begun does not stand yet."""
+        name = self._name
+        return "no connection in time" if name.known else f"no address of {name.host} in time"
+
     async def _connect(self, exchange: Exchange) -> None:
-        origin = self.origin
-        connection = UpstreamConnection(self)
-        tls = origin.tls
-        failed: str | None = None
+        connection: UpstreamConnection | None = None
+        failed = ""
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                origin.host,
-                origin.port,
-                ssl=tls,
-                server_hostname=None if tls is None else origin.server_name or origin.host,
+            connection = await dial(
+                self.origin,
+                await self._gateway.resolver.addresses(self._name),
+                lambda: UpstreamConnection(self),
+                failed=self._shun,
             )
-        except asyncio.CancelledError:
-            # Cancelled between the handshake and this line: the connection exists, unowned.
-            if hasattr(connection, "transport"):
-                connection.transport.abort()
-            raise
         except (OSError, UnicodeError) as error:
             failed = str(error) or type(error).__name__
         try:
-            if failed is None:
+            if connection is not None:
                 exchange.connected(connection)
             else:
                 exchange.connect_failed(failed)
         except Exception as error:
             exchange.client.crashed(error)
+
+    def _shun(self, address: str) -> None:
+        self._name.shun(address, self._gateway.now)
 
 
 def pool_of(backend: Backend, gateway: Gateway) -> Pool:

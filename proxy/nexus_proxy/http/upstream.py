@@ -29,7 +29,7 @@ _DISCARDED = Answer()
 
 class UpstreamConnection(asyncio.Protocol):
     """`answer` is the head once `headed`, `length` its Content-Length; `answered`: a byte of it
-    came; `complete`: the message has ended.
+    came; `complete`: the message has ended; `address`: where it leads.
 
     `relay` is offered each read that begins a chunk, before llhttp sees it. If it takes one (and it
     must take whole chunks only), llhttp goes on with the next as if there had been none.
@@ -46,6 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_reusable",
+        "address",
         "answer",
         "answered",
         "complete",
@@ -66,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.relay: Callable[[bytes], bool] | None = None
         self._between_chunks = False
+        self.address = ""
         self.used = 0
         self.idle_since = 0.0
         self._paused = False
