@@ -36,6 +36,9 @@ class Tap:
         self._port = int(port)
         self.wires: list[Wire] = []
         self.url = ""
+        # Once one side has ended, the event loop refers to the task that still relays the other
+        # only weakly: without this the collector may take it, and what was under way with it.
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tap", daemon=True)
 
@@ -72,6 +75,10 @@ class Tap:
             await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        mine = asyncio.current_task()
+        assert mine is not None
+        self._serving.add(mine)
+        mine.add_done_callback(self._serving.discard)
         wire = Wire()
         self.wires.append(wire)
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import time
 from dataclasses import replace
 
 import pytest
@@ -76,3 +78,22 @@ def test_a_tap_passes_bytes_on_and_remembers_them() -> None:
         assert client.recv(100) == b"thanks"
         assert client.recv(100) == b""
         assert secrets_seen(tap, "sk-1", "sk-2") == {"sk-1"}
+
+
+def test_a_tap_whose_client_has_said_everything_outlives_the_collector() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Tap(f"http://127.0.0.1:{server.getsockname()[1]}") as tap,
+        socket.create_connection(("127.0.0.1", int(tap.url.rpartition(":")[2]))) as client,
+    ):
+        client.settimeout(5)
+        client.sendall(b"ask")
+        client.shutdown(socket.SHUT_WR)
+        there, _ = server.accept()
+        with there:
+            assert there.recv(100) == b"ask"
+            assert there.recv(100) == b""
+            time.sleep(0.1)  # for the loop to forget what it had at hand
+            gc.collect()
+            there.sendall(b"answer")
+        assert client.recv(100) == b"answer"
