@@ -149,7 +149,8 @@ class Application:
             self.gateway.tick(now)
             self._source.tick(now)
             beats += 1
-            if beats % SECRETS_SECONDS == 0 and self.router.ready:
+            due = beats % SECRETS_SECONDS == 0 or self._source.secrets.changed()
+            if due and self.router.ready:
                 self._control.reinstall()
 
 

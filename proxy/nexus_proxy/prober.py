@@ -11,7 +11,9 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import httpx
 
@@ -28,6 +30,15 @@ APART_SECONDS = 0.005
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 _log = logging.getLogger("nexus.proxy.standalone")
+
+
+@dataclass(slots=True)
+class _Client:
+    """A client of one trust; `users` are the probes under way with it."""
+
+    http: httpx.AsyncClient
+    users: int = 0
+
 
 Probed = Callable[[str, Health, "tuple[DiscoveredModel, ...] | None"], None]
 
@@ -48,7 +59,7 @@ class Prober:
         self._random = random
         self._transport = transport
         self._tasks: dict[str, tuple[LLMBackend, asyncio.Task[None]]] = {}
-        self._clients: dict[ssl.SSLContext | None, httpx.AsyncClient] = {}
+        self._clients: dict[ssl.SSLContext | None, _Client] = {}
 
     def watch(self, backends: tuple[LLMBackend, ...], probed: Probed) -> None:
         """Probe these backends from now on, and no others."""
@@ -117,26 +128,42 @@ class Prober:
         if live and live.credentials.header_line:
             name, _, value = live.credentials.header_line.decode("ascii").partition(":")
             headers[name] = value.strip()
-        client = self._client(origin.tls if origin else None)
-        began = time.monotonic()
-        response = await client.get(
-            resolve.endpoint(backend.spec).origin + path,
-            headers=headers,
-            timeout=float(backend.spec.health_check.timeout_seconds),
-            extensions={"sni_hostname": origin.server_name} if origin and origin.tls else {},
-        )
-        return response, max(1, round((time.monotonic() - began) * 1000))
+        async with self._client(origin.tls if origin else None) as client:
+            began = time.monotonic()
+            response = await client.get(
+                resolve.endpoint(backend.spec).origin + path,
+                headers=headers,
+                timeout=float(backend.spec.health_check.timeout_seconds),
+                extensions={"sni_hostname": origin.server_name} if origin and origin.tls else {},
+            )
+            return response, max(1, round((time.monotonic() - began) * 1000))
 
-    def _client(self, context: ssl.SSLContext | None) -> httpx.AsyncClient:
+    @asynccontextmanager
+    async def _client(self, context: ssl.SSLContext | None) -> AsyncIterator[httpx.AsyncClient]:
         client = self._clients.get(context)
         if client is None:
-            client = self._clients[context] = httpx.AsyncClient(
+            await self._close_unused()
+            made = httpx.AsyncClient(
                 transport=self._transport,
                 verify=context or _NO_TRUST,
                 trust_env=False,
                 limits=_LIMITS,
             )
-        return client
+            client = self._clients.setdefault(context, _Client(made))
+        client.users += 1
+        try:
+            yield client.http
+        finally:
+            client.users -= 1
+
+    async def _close_unused(self) -> None:
+        """A new trust mostly takes the place of another: end those that no backend has any more."""
+        backends = [self._backend_of(uid) for uid in self._tasks]
+        trusts = {backend.origin.tls for backend in backends if backend is not None}
+        for context, client in list(self._clients.items()):
+            if context not in trusts and not client.users:
+                del self._clients[context]
+                await client.http.aclose()
 
     async def close(self) -> None:
         """Stop probing."""
@@ -145,7 +172,7 @@ class Prober:
         await asyncio.gather(*(t for _, t in self._tasks.values()), return_exceptions=True)
         self._tasks.clear()
         for client in self._clients.values():
-            await client.aclose()
+            await client.http.aclose()
 
 
 def _judged(response: httpx.Response) -> tuple[bool, str, str]:

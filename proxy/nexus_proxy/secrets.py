@@ -2,7 +2,8 @@
 has read.
 
 A source answers with text or None; it never logs, prints or raises a value. Secrets are read again
-on every ask that follows a change, so a rotated key needs no restart.
+on every ask that follows a change, so a rotated key needs no restart; whether one may have changed
+since it was asked for costs no reading.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ class SecretSource(Protocol):
     def missing(self, secret: str, key: str) -> str:
         """What a person must do to provide this key, in one line."""
 
+    def changed(self) -> bool:
+        """Whether a value that was asked for may be another by now; True once per change."""
+
 
 class NoSecrets:
     """No source was configured."""
@@ -39,19 +43,26 @@ class NoSecrets:
     def missing(self, secret: str, key: str) -> str:
         return f"Mount Secret {secret} as DIR/{secret}, and start with --credentials-dir DIR"
 
+    def changed(self) -> bool:
+        return False
+
 
 class MountedSecrets:
     """A folder with one folder per Secret and one file per key, as Kubernetes mounts them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._asked: dict[Path, Stamp] = {}
 
     def get(self, secret: str, key: str) -> str | None:
         if not (_is_plain(secret) and _is_plain(key)):
             return None
+        path = self._folder / secret / key
+        self._asked[path] = stamp(path)  # before it is read: a change in between is seen later
         try:
-            return (self._folder / secret / key).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
+            # What is no text stays something that is there: its user says what is wrong with it.
+            return path.read_bytes().decode("utf-8", "replace").strip()
+        except OSError:
             return None
 
     def has(self, secret: str) -> bool:
@@ -59,6 +70,12 @@ class MountedSecrets:
 
     def missing(self, secret: str, key: str) -> str:
         return f"Provide the file {self._folder / secret / key} by mounting Secret {secret} there"
+
+    def changed(self) -> bool:
+        if all(stamp(path) == seen for path, seen in self._asked.items()):
+            return False
+        self._asked.clear()  # what is still in use will be asked for again
+        return True
 
 
 class FileSecrets:
@@ -89,6 +106,21 @@ class FileSecrets:
         return (
             f"Add a Secret {secret} with key {key} to the manifests, or set {variable(secret, key)}"
         )
+
+    def changed(self) -> bool:
+        return False  # who replaces them says so
+
+
+Stamp = tuple[int, int, int] | None
+
+
+def stamp(path: Path) -> Stamp:
+    """What is another after every change of a file, also through a swapped link; None: no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def variable(secret: str, key: str) -> str:

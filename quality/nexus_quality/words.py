@@ -65,6 +65,31 @@ def secret_key_missing(*, secret: str, key: str) -> Words:
     return Words(f"Secret {secret} has no key {key}", f"add key {key} to Secret {secret}")
 
 
+def ca_unusable(*, secret: str, key: str) -> Words:
+    """What `tls.caSecretRef` names is there, and no certificate."""
+    return Words(
+        f"Secret {secret} key {key} is not a PEM certificate", "put the CA certificate there as PEM"
+    )
+
+
+def key_unusable(*, secret: str, key: str) -> Words:
+    """What `auth.secretRef` names is there, and can be in no header."""
+    return Words(
+        f"Secret {secret} key {key} holds characters that no header can carry",
+        "put the bare API key there",
+    )
+
+
+NO_TRUST = Words(
+    "The system's trust store cannot be read",
+    "mend it, or name the backend's own CA in tls.caSecretRef",
+)
+UNVERIFIED = Words(
+    "insecureSkipVerify: its certificate is not verified, so whoever is on the way can read its key"
+    " and answer in its place",
+    "put its CA certificate into a Secret and name that in tls.caSecretRef",
+)
+
 MENDED = "No proxy reports a refused key or a missing Secret any more"
 
 
@@ -73,6 +98,9 @@ MENDED = "No proxy reports a refused key or a missing Secret any more"
 LOOK = "look at the backend's own logs"
 LOOK_AT_MODEL = f"{LOOK} for this model"
 NO_RULE = "No rule fires"
+COLLECTING = (
+    "The operator has just started and collects what the proxies know; no rule fires so far"
+)
 NO_REQUEST = "No request in the last hour"
 SILENT = "The proxies that used it have been silent for 90 s"
 
@@ -88,6 +116,11 @@ def rate_reached(
     """A rate of `what` over a window is at the policy's threshold or above it."""
     counts = f"({errors} of {requests})"
     return f"{what} rate {rate} of the {window} {counts} reaches the threshold {threshold}"
+
+
+def levelled(reason: str) -> str:
+    """The counts of `reason` are not what was claimed: those that claim most were cut."""
+    return f"{reason}, the largest claims cut to the next largest"
 
 
 def row_reached(*, failures: int, what: str, needed: int) -> str:

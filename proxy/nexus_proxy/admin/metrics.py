@@ -21,6 +21,7 @@ from nexus_api.quantities import NANO
 from nexus_proxy import metric_names as names
 from nexus_proxy.counters import Counters
 from nexus_proxy.routing.queue_counters import BOUNDS
+from nexus_proxy.routing.reach import unverified
 from nexus_proxy.routing.router import Router
 from nexus_quality.subject import Standing
 
@@ -119,13 +120,20 @@ class ProxyCollector(Collector):
             "1 for how the worst model of a backend stands with this proxy",
             labels=("agent_id", "standing"),
         )
+        insecure = GaugeMetricFamily(
+            names.BACKEND_TLS_UNVERIFIED,
+            "1 for a backend whose certificate is not verified (insecureSkipVerify)",
+            labels=label,
+        )
         for backend in self._router.table.backends.values():
+            if unverified(backend.origin):
+                insecure.add_metric((backend.id,), 1)
             in_flight.add_metric((backend.id,), backend.in_flight)
             attempts.add_metric((backend.id,), backend.requests)
         for backend_id, worst in self._standings().items():
             for each in Standing:
                 standing.add_metric((backend_id, each.value.replace(" ", "_")), each is worst)
-        yield from (in_flight, attempts, standing)
+        yield from (in_flight, attempts, standing, insecure)
 
     def _standings(self) -> dict[str, Standing]:
         found: dict[str, Standing] = {}

@@ -11,11 +11,13 @@ from typing import Any
 
 from nexus_proxy.routing.candidate import Candidate
 from nexus_proxy.routing.leg import Leg
+from nexus_proxy.routing.reach import unverified
 from nexus_proxy.routing.reason import Reason, Rejection
 from nexus_proxy.routing.refusal import no_backend, waiting_reason
 from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.strategy import STRATEGIES
+from nexus_quality import words
 
 Explanation = dict[str, Any]
 
@@ -119,6 +121,8 @@ def _candidate(leg: Leg, tier: str, candidate: Candidate, now: float) -> Explana
         entry["avg_ttft_ms"] = ttft_ms
     if tier == "SlowStart":
         entry["admission"] = round(candidate.subject.admission(now), 3)
+    if unverified(backend.origin):
+        entry["notes"] = [words.UNVERIFIED.message]
     until = leg.unavailable_until(candidate, now)
     if until is not None:
         entry["unavailable"] = waiting_reason(leg, candidate, now, until).reason

@@ -27,7 +27,7 @@ from nexus_api.quantities import parse_time, parse_usd
 from nexus_proxy.routing import request
 from nexus_proxy.routing.candidate import Backend, Candidate, Traits
 from nexus_proxy.routing.journal import Journal
-from nexus_proxy.routing.reach import Obstacle, Reach, TlsContexts, reach
+from nexus_proxy.routing.reach import Obstacle, Reach, TlsContexts, reach, unverified
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.table import Table
 from nexus_proxy.secrets import SecretSource
@@ -55,6 +55,7 @@ class _Known:
     reach: Reach
     live: Backend
     candidates: dict[str, Candidate]
+    insecure: bool = False
 
 
 class LiveBackends:
@@ -95,6 +96,11 @@ class LiveBackends:
         known = self._known.get(uid)
         return () if known is None else known.candidates.values()
 
+    def candidate(self, uid: str, model: str) -> Candidate | None:
+        """One of them, None if there is none."""
+        known = self._known.get(uid)
+        return None if known is None else known.candidates.get(model)
+
     def _by_model(self) -> dict[str, tuple[Candidate, ...]]:
         found: dict[str, list[Candidate]] = {}
         for known in sorted(self._known.values(), key=lambda k: (k.live.namespace, k.live.name)):
@@ -120,6 +126,7 @@ class LiveBackends:
         elif known.source is backend and known.policy == policy and known.reach == reached:
             return False
         known.source, known.policy, known.reach = backend, policy, reached
+        self._tell(known)
         self._key(uid, reached.key)
         self._apply(known)
         return self._candidates(known)
@@ -142,6 +149,13 @@ class LiveBackends:
             changed=self._journal.changed,
         )
         return _Known(backend, policy, reached, live, {})
+
+    def _tell(self, known: _Known) -> None:
+        """What a person must not find out by chance, once per backend."""
+        insecure = unverified(known.reach.origin)
+        if insecure and not known.insecure:
+            _log.warning("%s: %s", known.live.id, words.UNVERIFIED.message)
+        known.insecure = insecure
 
     def _apply(self, known: _Known) -> None:
         live, spec, status = known.live, known.source.spec, known.source.status

@@ -8,6 +8,7 @@ as an obstacle, a `(reason, suggested action)`; no key is ever part of one. Noth
 from __future__ import annotations
 
 import ssl
+import weakref
 from dataclasses import dataclass
 
 from nexus_api import AuthMode, LLMBackend, LLMBackendSpec, SecretKeyRef, Tls, reasons, resolve
@@ -36,11 +37,13 @@ class Reach:
 
 class TlsContexts:
     """TLS contexts by what they trust: building one reads the whole system trust store, so
-    each is kept.
+    each is kept as long as a backend uses it.
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._known: weakref.WeakValueDictionary[tuple[str, bool], ssl.SSLContext] = (
+            weakref.WeakValueDictionary()
+        )
 
     def get(self, *, ca: str, insecure: bool) -> ssl.SSLContext:
         """A context that trusts `ca` (PEM; empty: the system), or anything. Raises
@@ -111,8 +114,14 @@ def _tls(
         return contexts.get(ca=ca, insecure=tls.insecure_skip_verify), None
     except ssl.SSLError:
         ref = tls.ca_secret_ref
-        where = f"Secret {ref.name} key {ref.key}" if ref else "The system's trust store"
-        return None, (f"{where} is not a PEM certificate", "Put the CA certificate there as PEM")
+        return None, words.ca_unusable(secret=ref.name, key=ref.key) if ref else words.NO_TRUST
+
+
+def unverified(origin: Origin) -> bool:
+    """Whether anybody may answer there in the backend's place: TLS whose certificate nobody
+    verifies.
+    """
+    return origin.tls is not None and origin.tls.verify_mode == ssl.CERT_NONE
 
 
 def _credentials(
@@ -130,8 +139,8 @@ def _credentials(
     if not key:
         return Credentials(mode=mode.value, strip=strip), _missing(ref, secrets)
     if not (key.isascii() and key.isprintable()):
-        problem = f"Secret {ref.name} key {ref.key} holds characters that no header can carry"
-        return Credentials(mode=mode.value, strip=strip), (problem, "Put the bare API key there")
+        problem = words.key_unusable(secret=ref.name, key=ref.key)
+        return Credentials(mode=mode.value, strip=strip), problem
     line = f"{header.name}: {header.value(key)}\r\n".encode("ascii")
     return Credentials(mode=mode.value, header_line=line, strip=strip), None
 

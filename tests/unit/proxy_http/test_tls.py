@@ -14,8 +14,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from nexus_devtools.rawhttp.messages import SSE_HEAD, STREAM_BODY, answer, chunk, event, post
-from nexus_devtools.rawhttp.peers import Upstream, says, until
+from nexus_devtools.authority import Authority
+from nexus_devtools.rawhttp.messages import (
+    SSE_HEAD,
+    STREAM_BODY,
+    Message,
+    answer,
+    chunk,
+    event,
+    post,
+)
+from nexus_devtools.rawhttp.peers import Peer, Upstream, says, until
 from nexus_devtools.rawhttp.stage import Stage
 from nexus_quality.outcome import Outcome
 
@@ -125,3 +134,79 @@ async def test_a_client_that_leaves_frees_a_tls_backend_at_once(
     await until(upstream.peers[0].lost.is_set)
     assert stage.clock() - began < 1.0
     assert stage.outcomes() == [Outcome.CLIENT_GONE]
+
+
+async def rotated(stage: Stage, tmp_path: Path, upstream: Upstream) -> Authority:
+    """The backend listens anew with a certificate of a new authority, and the proxy is told."""
+    authority = Authority()
+    await upstream.restart(authority.issue(NAME).server_context(tmp_path))
+    backend = stage.backend_of()
+    backend.origin = replace(
+        backend.origin,
+        scheme="https",
+        port=upstream.port,
+        tls=authority.client_context(),
+        server_name=NAME,
+    )
+    return authority
+
+
+async def test_an_authority_that_rotates_ends_what_was_trusted_before(
+    stage: Stage, tmp_path: Path
+) -> None:
+    upstream = await stage.backend(says(answer(b"{}")))
+    await rotated(stage, tmp_path, upstream)
+    client = await stage.client()
+    await client.send(post())
+    assert (await client.receive()).status == 200
+    await rotated(stage, tmp_path, upstream)
+    await client.send(post())
+    assert (await client.receive()).status == 200
+    assert upstream.connections == 2
+    await until(upstream.peers[0].lost.is_set)
+    (pool,) = stage.gateway.pools
+    assert pool.origin is stage.backend_of().origin
+
+
+async def test_an_authority_that_is_taken_away_trusts_nobody_any_more(
+    stage: Stage, tmp_path: Path
+) -> None:
+    upstream = await stage.backend(says(answer(b"{}")))
+    await rotated(stage, tmp_path, upstream)
+    assert (await stage.ask()).status == 200
+    backend = stage.backend_of()
+    backend.origin = replace(backend.origin, tls=Authority().client_context())
+    refused = await stage.ask()
+    assert refused.status == 503
+    assert b"CERTIFICATE_VERIFY_FAILED" in refused.body
+    assert len(upstream.requests) == 1
+
+
+async def test_what_is_to_be_tls_is_never_sent_in_clear(stage: Stage) -> None:
+    upstream = await stage.backend(says(answer(b"{}")))
+    backend = stage.backend_of()
+    backend.origin = replace(backend.origin, scheme="https", tls=None)
+    refused = await stage.ask()
+    assert refused.status == 503
+    assert b"its TLS cannot be set up: see the Secret of its CA certificate" in refused.body
+    assert upstream.connections == 0
+
+
+async def test_a_retry_after_a_stale_connection_uses_the_trust_of_now(
+    stage: Stage, tmp_path: Path
+) -> None:
+    async def rotates_and_closes(peer: Peer, _request: Message) -> None:
+        await rotated(stage, tmp_path, upstream)
+        await peer.close()
+
+    upstream = await stage.backend(says(answer(b"1")), rotates_and_closes, says(answer(b"3")))
+    await rotated(stage, tmp_path, upstream)
+    client = await stage.client()
+    await client.send(post())
+    assert (await client.receive()).body == b"1"
+    await client.send(post())
+    assert (await client.receive()).body == b"3"
+    assert stage.outcomes() == [Outcome.SUCCESS] * 2
+    (pool,) = stage.gateway.pools
+    assert pool.origin is stage.backend_of().origin
+    assert pool.idle == 1
