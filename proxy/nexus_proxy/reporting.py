@@ -1,9 +1,10 @@
 """One task that sends the monitor's reports to the operator.
 
-Urgent ones leave when the monitor says so, full ones every 10 to 30 s. While the operator is away
-or asks to be spared nothing is lost: the monitor keeps what was not answered, and attempts are
-spaced by growing, jittered pauses, or as long as the operator says. A new epoch of the operator is
-answered by a full report, jittered, at most once per 10 s. A report is sent in parts that the
+Urgent ones leave when the monitor says so, and every 10 to 30 s one with all that the operator was
+not told yet. While the operator is away or asks to be spared nothing is lost: the monitor keeps
+what was not answered, and attempts are spaced by growing, jittered pauses, or as long as the
+operator says. A new epoch of the operator is answered by a report with everything, jittered, at
+most once per 10 s. A report is sent in parts that the
 intake takes, packed if that saves much. The content of a report, and when one is urgent, are
 `nexus_quality.monitor`'s business; the connection is `OperatorIntake`'s.
 """
@@ -28,7 +29,8 @@ REPLAY_JITTER_SECONDS = paced(5.0)
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MOST_SECONDS = paced(30.0)
 ASKED_MOST_SECONDS = 60.0
-FINAL_ATTEMPTS = 2
+FINAL_ATTEMPTS = 3
+FINAL_FAILURES = 2
 
 _log = logging.getLogger("nexus.proxy.reporting")
 
@@ -105,14 +107,25 @@ class Reporter:
             self._full_at = self._not_before
 
     async def final(self) -> None:
-        """Say goodbye with everything not yet answered; gives up after two attempts."""
+        """Say goodbye with everything that this operator was not told; gives up after two failures.
+
+        An operator that turns out to be new is told all there is.
+        """
+        failures = 0
         for _ in range(FINAL_ATTEMPTS):
+            self._replay_at = float("inf")
             report = (
                 self._monitor.report(self._clock(), full=False, final=True)
                 if self._monitor
                 else None
             )
-            if report is None or await self._send(report):
+            if report is None:
+                return
+            if not await self._send(report):
+                failures += 1
+            elif self._replay_at == float("inf"):
+                return
+            if failures >= FINAL_FAILURES:
                 return
 
     async def _send(self, report: Report) -> bool:
@@ -120,7 +133,7 @@ class Reporter:
         # The cells of a report are alive: all of it is encoded before anything is waited for.
         bodies = [encode(part) for part in parts(report)]
         try:
-            answer = together([await self._deliver(body) for body in bodies])
+            answer = together(await self._deliver_all(bodies))
         except Undelivered as error:
             self._failed(error)
             return False
@@ -139,6 +152,12 @@ class Reporter:
                 self._replay_at, earliest + REPLAY_JITTER_SECONDS * self._random()
             )
         return True
+
+    async def _deliver_all(self, bodies: list[bytes]) -> list[Answer]:
+        answers = [await self._deliver(body) for body in bodies]
+        if len({answer.epoch for answer in answers}) > 1:
+            raise Undelivered("another operator took over in the midst of a report")
+        return answers
 
     def _failed(self, error: Undelivered) -> None:
         assert self._monitor is not None

@@ -30,7 +30,7 @@ from nexus_quality.ledger import Growth, Ledger
 from nexus_quality.limits import Known
 from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
-from nexus_quality.report import Answer, Report
+from nexus_quality.report import Answer, Report, taken_by
 from nexus_quality.rules import Firing
 from nexus_quality.sketch import value_of
 from nexus_quality.verdict import Verdict
@@ -144,6 +144,7 @@ class Engine:
     def merge(self, reporter: str, report: Report, now: float) -> Merged:
         """Take a report in; whatever in it cannot be is refused and disturbs nothing else."""
         self._heard = None
+        report = taken_by(report, self.epoch)
         taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
         for uid in taken.touched & self._calms.keys():

@@ -14,11 +14,12 @@ from nexus_api.pace import paced
 from nexus_quality.breaker import ROW_SECONDS, Breaker, BreakerState, Event, Facts, Row, apply
 from nexus_quality.keys import KeyFacts, KeyWatch
 from nexus_quality.policy import Policy
-from nexus_quality.recorder import Recorder
-from nexus_quality.report import Answer, Cell, Pulse, Report
+from nexus_quality.recorder import Recorder, cells_of
+from nexus_quality.report import Answer, Pulse, Report
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.spend import Spending
 from nexus_quality.subject import PACE_SECONDS, Subject
+from nexus_quality.telling import Telling
 
 YOUNG_SECONDS = 60.0
 ORPHAN_AFTER_SECONDS = paced(60.0)
@@ -160,9 +161,8 @@ class Monitor:
         self._due = float("inf")
         self._sent = float("-inf")
         self._sending = self.recorder.take_changed()
-        self._epoch = ""
+        self._telling = Telling(incarnation)
         self._answered = started
-        self._replaying = False
         self._orphan_jitter = ORPHAN_JITTER_SECONDS * random()
         self._pulsed = False
 
@@ -338,6 +338,9 @@ class Monitor:
     def report(self, now: float, *, full: bool, final: bool = False) -> Report | None:
         """The report to send now, None if a non-full one would say nothing.
 
+        A full one holds all that was not yet told to this operator, and says so; where that is not
+        known, all there is. The same goes for the final one.
+
         It holds live cells: encode it at once. One report is under way at a time, until it is
         `acknowledged` or `unanswered`.
         """
@@ -345,30 +348,25 @@ class Monitor:
         taken = self.recorder.take_changed()
         pulses = [pulse for backend in self._backends.values() for pulse in self._pulses(backend)]
         ended, self._pulsed = self._pulsed and not pulses, bool(pulses)
-        spend, spend_slot = self.spending.report(now, everything=full and self._unknown)
-        if not (taken or pulses or full or final or ended or spend):
+        telling, complete = self._telling, full or final
+        whole = (full and telling.due(now)) or (final and not telling.claim)
+        spend, spend_slot = self.spending.report(now, everything=whole and telling.unknown)
+        if not (taken or pulses or complete or ended or spend):
             return None
         self._sent = now
         self._sending = taken
-        cells: list[Cell] = list({id(cell): cell for slot in taken for cell in slot}.values())
-        if full:
-            cells = [cell for series in self.recorder.series.values() for cell in series.cells()]
         return Report(
             incarnation=self.incarnation,
             now_ms=int(self.recorder.elapsed(now) * 1000),
-            full=full,
-            replay=full and self._replaying,
+            full=whole,
+            told=telling.claim if complete else "",
+            replay=whole and telling.replaying,
             final=final,
-            cells=cells,
+            cells=list(self.recorder.everything(taken) if whole else cells_of(taken)),
             pulses=pulses,
             spend=spend,
             spend_slot=spend_slot,
         )
-
-    @property
-    def _unknown(self) -> bool:
-        """The operator may know nothing of this process."""
-        return self._replaying or not self._epoch
 
     def _pulses(self, backend: BackendMonitor) -> Iterator[Pulse]:
         told = any(map(_tells, backend.breakers()))
@@ -407,15 +405,14 @@ class Monitor:
         self._sending = []
         self.spending.acknowledged()
         self._answered = now
-        if report.full:
-            self._replaying = False
-        for uid in {cell.uid for cell in report.cells}:
+        # A full report speaks of all backends, though there is nothing new of most.
+        complete = report.full or report.told
+        known = self.recorder.uids() if complete else {cell.uid for cell in report.cells}
+        for uid in known:
             if (backend := self._backends.get(uid)) is not None:
                 backend.hurry(suspect=uid in answer.suspects)
-        if self._epoch and answer.epoch != self._epoch and not report.replay:
-            self._replaying = True
-        self._epoch = answer.epoch
-        return self._replaying
+        self._telling.answered(report, answer, now)
+        return self._telling.replaying
 
     def unanswered(self, now: float) -> None:
         """The report under way could not be delivered: its cells count as changed again."""

@@ -8,7 +8,7 @@ judges nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nexus_quality.counts import Counts, total
 from nexus_quality.report import Cell
@@ -194,6 +194,16 @@ class Recorder:
                 slot.changed = True
                 self.changed.append(slot)
 
+    def everything(self, taken: Iterable[Slot]) -> Iterable[Cell]:
+        """Every cell that is kept, with those of `taken` that are not any more, each once."""
+        found = {id(cell): cell for series in self.series.values() for cell in series.cells()}
+        found.update((id(cell), cell) for slot in taken for cell in slot)
+        return found.values()
+
+    def uids(self) -> set[str]:
+        """The backends of which anything is kept."""
+        return {uid for uid, _ in self.series}
+
     def expire(self, now: float) -> None:
         """Forget what has left the windows."""
         elapsed = self.elapsed(now)
@@ -203,3 +213,8 @@ class Recorder:
         self._expired = bucket
         for series in self.series.values():
             series.expire(elapsed)
+
+
+def cells_of(slots: Iterable[Slot]) -> Iterable[Cell]:
+    """The cells of some slots, each once."""
+    return {id(cell): cell for slot in slots for cell in slot}.values()

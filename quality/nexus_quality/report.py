@@ -82,6 +82,7 @@ class Pulse(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True, gc=Fa
 class Report(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Everything that changed since the last answered report, or with `full` all there is.
 
+    `told`: the epoch of the operator that has answered all there is but what is in this report.
     `replay`: sent because the operator is new, so the cells were counted before. `final`: the
     reporter says goodbye. `spend_slot`: what was spent before this slot has been told, by this
     report or an answered one.
@@ -90,6 +91,7 @@ class Report(msgspec.Struct, omit_defaults=True, kw_only=True):
     incarnation: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     now_ms: Natural
     full: bool = False
+    told: Annotated[str, Meta(max_length=64)] = ""
     replay: bool = False
     final: bool = False
     cells: Annotated[list[Cell], Meta(max_length=MAX_CELLS)] = []
@@ -119,16 +121,23 @@ _answer_decoder = msgspec.json.Decoder(Answer)
 _encoder = msgspec.json.Encoder()
 
 
+def taken_by(report: Report, epoch: str) -> Report:
+    """As the operator of an epoch takes it: full, if all else was told to it before."""
+    if report.full or not report.told or report.told != epoch:
+        return report
+    return msgspec.structs.replace(report, full=True)
+
+
 def parts(report: Report) -> Iterator[Report]:
     """The same in reports of about PART_CELLS cells each, for somebody who judges in between.
 
     A backend is in one part as long as that has no more than MAX_CELLS, so that none is judged by
     a half of what is said of it. Every part has all pulses. Only the last is what the whole is,
-    full or a goodbye.
+    complete or a goodbye.
     """
     *earlier, last = _of_backends(report.cells)
     for cells in earlier:
-        yield msgspec.structs.replace(report, cells=cells, full=False, final=False)
+        yield msgspec.structs.replace(report, cells=cells, full=False, told="", final=False)
     yield msgspec.structs.replace(report, cells=last)
 
 

@@ -20,7 +20,7 @@ from nexus_quality.journal import Journal, everything
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.policy import DEFAULT_POLICY
-from nexus_quality.report import decode_report, encode
+from nexus_quality.report import Answer, decode_report, encode
 from nexus_quality.saved import Batch
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.window import Family
@@ -55,7 +55,8 @@ class Fleet:
         self.retired: list[Process] = []
 
     def engine(self) -> Engine:
-        engine = Engine(epoch="e", started=self.now, random=self.chance.random)
+        epoch = f"{self.chance.getrandbits(64):016x}"
+        engine = Engine(epoch=epoch, started=self.now, random=self.chance.random)
         for uid in UIDS:
             facts = BackendFacts(uid=uid, namespace="n", name=uid, fingerprint="", models=MODELS)
             engine.upsert(facts, DEFAULT_POLICY, self.now)
@@ -116,19 +117,29 @@ class Fleet:
             )
 
     def report(self, process: Process, *, full: bool, final: bool = False) -> None:
+        """A report of what changed may be lost, any answer too; what matters is sent again."""
+        lossy = not full and not final
         made = process.monitor.report(self.now, full=full, final=final)
         if made is None:
             return
-        if not full and not final and self.chance.random() < 0.3:
+        if lossy and self.chance.random() < 0.3:
             process.monitor.unanswered(self.now)  # lost on its way
             return
         process.sent.append(encode(made))
-        self.arrive(process, process.sent[-1])
+        answer = self.arrive(process, process.sent[-1])
+        if self.chance.random() < 0.2:
+            process.monitor.unanswered(self.now)  # the answer was lost
+            if not lossy:
+                self.report(process, full=full, final=final)
+        elif process.monitor.acknowledged(made, answer, self.now):
+            self.report(process, full=True, final=final)
 
-    def arrive(self, process: Process, body: bytes) -> None:
+    def arrive(self, process: Process, body: bytes) -> Answer:
+        """The answer is that of the operator which is killed now and then."""
         for engine in (self.steady, self.killed):
             merged = engine.merge(process.name, decode_report(body), self.now)
             assert merged.answer.refused == (), merged.answer.refused
+        return merged.answer
 
     def known(self, process: Process) -> bool:
         """Whether the killed operator has put this clock beside its own by a report in time."""

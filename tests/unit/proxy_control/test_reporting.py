@@ -91,6 +91,11 @@ def desk() -> Desk:
     return Desk()
 
 
+def completes(report: Report) -> bool:
+    """Whether the operator knows all there is once it has this report."""
+    return report.full or bool(report.told)
+
+
 async def test_the_first_report_is_full_and_leaves_within_a_second(desk: Desk) -> None:
     assert await desk.step() <= 101.0
     assert desk.sent[0][1].full
@@ -104,7 +109,7 @@ async def test_full_reports_follow_every_ten_to_thirty_seconds(
     desk.chance = chance
     first = await desk.step()
     assert await desk.step() - first == pytest.approx(seconds)
-    assert all(report.full for _, report in desk.sent)
+    assert [completes(report) for _, report in desk.sent] == [True] * 3
 
 
 async def test_the_first_failure_leaves_within_200_ms_and_further_ones_once_a_second(
@@ -116,7 +121,7 @@ async def test_the_first_failure_leaves_within_200_ms_and_further_ones_once_a_se
         desk.outcome(Outcome.SERVER_ERROR)
         desk.outcome(Outcome.SUCCESS)
         await desk.until(desk.now + 0.05)
-    times = [moment for moment, report in desk.sent[count:] if not report.full]
+    times = [moment for moment, report in desk.sent[count:] if not completes(report)]
     assert 0 < times[0] - began <= 0.25
     assert all(b - a >= 0.95 for a, b in pairwise(times))
     assert len(times) <= 3
@@ -128,7 +133,7 @@ async def test_a_push_carries_every_counter_that_changed(desk: Desk) -> None:
         desk.outcome(Outcome.SUCCESS)
     desk.outcome(Outcome.SERVER_ERROR)
     await desk.until(desk.now + 0.25)
-    pushed = [report for _, report in desk.sent if not report.full]
+    pushed = [report for _, report in desk.sent if not completes(report)]
     hour = [cell for cell in pushed[-1].cells if cell.family == 3600]
     assert (hour[0].requests, hour[0].errors) == (6, 1)
 
@@ -226,6 +231,52 @@ async def test_the_last_report_says_goodbye_with_what_was_not_answered(desk: Des
     await desk.reporter.final()
     assert desk.sent[-1][1].final
     assert desk.requests() == 1
+
+
+async def test_a_goodbye_to_an_operator_that_knew_nothing_holds_everything(desk: Desk) -> None:
+    await desk.until(130.0)
+    desk.outcome(Outcome.SUCCESS)
+    await desk.until(160.0)
+    desk.epoch, count = "e2", len(desk.sent)
+    await desk.reporter.final()
+    last = [report for _, report in desk.sent[count:]]
+    assert [(report.final, report.full) for report in last] == [(True, False), (True, True)]
+    assert [cell.requests for cell in last[1].cells if cell.family == 3600] == [1]
+
+
+async def test_a_goodbye_among_operators_that_take_turns_comes_to_an_end(desk: Desk) -> None:
+    await desk.until(130.0)
+    turns = desk.tries
+
+    async def deliver(body: bytes) -> Answer:
+        desk.epoch = f"turn-{desk.tries}"
+        return await desk._deliver(body)
+
+    desk.reporter._deliver = deliver
+    await desk.reporter.final()
+    assert desk.tries - turns <= 3
+
+
+async def test_a_report_whose_parts_two_operators_answered_was_not_told(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_module, "PART_CELLS", 2)
+    monkeypatch.setattr(report_module, "MAX_CELLS", 2)
+    desk.outcome(Outcome.SUCCESS)
+    answers = iter(["e1", "e2"])
+
+    async def deliver(body: bytes) -> Answer:
+        desk.epoch = next(answers, "e2")
+        return await desk._deliver(body)
+
+    desk.reporter._deliver = deliver
+    await desk.step()
+    await desk.step()
+    sent = [(report.full, report.told) for _, report in desk.sent]
+    assert sent == [(False, ""), (True, "")] * 2
+    desk.outcome(Outcome.SUCCESS)
+    await desk.step()
+    assert desk.sent[-1][1].told == "e2"
 
 
 async def test_a_goodbye_to_an_absent_operator_gives_up(desk: Desk) -> None:

@@ -16,7 +16,15 @@ from nexus_quality.ledger import Ledger, Taken, Whole
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.policy import DEFAULT_POLICY
-from nexus_quality.report import Answer, Cell, Pulse, Report, decode_report, encode
+from nexus_quality.report import (
+    Answer,
+    Cell,
+    Pulse,
+    Report,
+    decode_report,
+    encode,
+    taken_by,
+)
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.window import Family
 
@@ -69,6 +77,7 @@ class Mistreatment:
         self.epoch = 1
         self.oracle: dict[tuple[str, str, int], Counter[str]] = {}
         self.generation = 0
+        self.known = set(UIDS)
         self.retired: list[Process] = []
         self.processes = [self.begin(n) for n in range(len(offsets))]
 
@@ -126,18 +135,19 @@ class Mistreatment:
         body = encode(made)
         process.sent.append(body)
         fate = self.chance.choice(["arrives", "lost", "answer lost"])
-        if fate != "lost":
-            self.arrive(process, body)
-        if fate == "arrives":
-            answer = Answer(epoch=f"epoch-{self.epoch}")
+        answer = self.arrive(process, body) if fate != "lost" else None
+        if answer is not None and fate == "arrives":
             if process.monitor.acknowledged(made, answer, local):
                 self.send(process, full=True)
         else:
             process.monitor.unanswered(local)
 
-    def arrive(self, process: Process, body: bytes) -> None:
-        taken = self.ledger.take(process.name, decode_report(body), self.now, UIDS)
-        assert taken.refused == ()
+    def arrive(self, process: Process, body: bytes) -> Answer:
+        epoch = f"epoch-{self.epoch}"
+        report = taken_by(decode_report(body), epoch)
+        taken = self.ledger.take(process.name, report, self.now, self.known)
+        assert {refusal.uid for refusal in taken.refused} <= set(UIDS) - self.known
+        return Answer(epoch=epoch, refused=taken.refused)
 
     def again(self, process: Process) -> None:
         """An old report arrives once more, or late."""
@@ -151,17 +161,35 @@ class Mistreatment:
     def restart_proxy(self, number: int) -> None:
         """The old process says goodbye with all it has; its reports may still wander about."""
         old = self.processes[number]
-        farewell = old.monitor.report(self.now + old.skew, full=True, final=True)
+        self.known = set(UIDS)
+        farewell = old.monitor.report(self.now + old.skew, full=False, final=True)
         assert farewell is not None
-        self.arrive(old, encode(farewell))
         old.sent.append(encode(farewell))
+        answer = self.arrive(old, old.sent[-1])
+        old.monitor.acknowledged(farewell, answer, self.now + old.skew)
+        self.tell(old)
         self.retired.append(old)
         self.processes[number] = self.begin(number)
 
+    def tell(self, process: Process) -> Report:
+        """The network delivers again: what a process knows to be untold arrives, by and by."""
+        local = self.now + process.skew
+        for _ in range(3):
+            made = process.monitor.report(local, full=True)
+            assert made is not None
+            process.sent.append(encode(made))
+            answer = self.arrive(process, process.sent[-1])
+            if not process.monitor.acknowledged(made, answer, local):
+                return made
+        raise AssertionError("it repeats itself without an end")
+
     def repair(self, *, full: bool) -> None:
-        """In the end the network delivers: all that a process has, or what it knows was lost."""
+        """In the end the network delivers, with another report that completes it, or without."""
         for process in [*self.retired, *self.processes]:
-            made = process.monitor.report(self.now + process.skew, full=full)
+            if full:
+                self.tell(process)
+                continue
+            made = process.monitor.report(self.now + process.skew, full=False)
             if made is not None:
                 self.arrive(process, encode(made))
 
@@ -177,6 +205,8 @@ class Mistreatment:
             self.again(self.chance.choice([*self.processes, *self.retired]))
         elif action == "operator":
             self.restart_operator()
+        elif action == "unknown":
+            self.known ^= {self.chance.choice(UIDS)}
         else:
             self.restart_proxy(number)
 
@@ -216,7 +246,7 @@ THOROUGH = settings(max_examples=50, deadline=None, suppress_health_check=[Healt
 
 def steps(*actions: str) -> st.SearchStrategy[list[tuple[str, int, float]]]:
     return st.lists(
-        st.tuples(st.sampled_from(actions), st.integers(0, 1), PAUSES), min_size=5, max_size=80
+        st.tuples(st.sampled_from(actions), st.integers(0, 1), PAUSES), min_size=30, max_size=80
     )
 
 
@@ -228,14 +258,18 @@ def mistreat(world: Mistreatment, taken: list[tuple[str, int, float]]) -> None:
 
 
 @THOROUGH
-@given(seed=st.integers(0, 2**16), offsets=OFFSETS, taken=steps(*MISHAPS, "operator"))
+@given(seed=st.integers(0, 2**16), offsets=OFFSETS, taken=steps(*MISHAPS, "operator", "unknown"))
 def test_merged_counters_are_those_of_an_oracle_that_saw_every_outcome_once(
     seed: int, offsets: list[float], taken: list[tuple[str, int, float]]
 ) -> None:
     world = Mistreatment(seed, offsets)
     mistreat(world, taken)
+    world.known = set(UIDS)
     world.repair(full=True)
     world.assert_exact()
+    for process in world.processes:
+        told = world.tell(process)
+        assert told.told == f"epoch-{world.epoch}" and (told.full or not told.cells)
 
 
 @THOROUGH
