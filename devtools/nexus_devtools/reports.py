@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 
 from nexus_quality.report import Cell, CellKey, Report, encode
 from nexus_quality.window import Family
@@ -34,20 +35,22 @@ def full_report(uid: str, *, requests: int, errors: int, generation: int = 0) ->
 
 
 class Counters:
-    """The counters of one proxy over a test, on its real clock: `count` adds, `full` tells all.
+    """The counters of one proxy over a test: `count` adds, `full` tells all. `clock`: its own,
+    that of the machine unless told otherwise.
 
     What was counted stays in the bucket it was counted in, so an operator that hears it again
     hears the same. Its buckets of 10 s begin with those of the wall clock.
     """
 
-    def __init__(self) -> None:
-        self._began = time.monotonic() - UP_SECONDS - time.time() % Family.TEN_SECONDS
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock() - UP_SECONDS - time.time() % Family.TEN_SECONDS
         self._incarnation = secrets.token_hex(16)
         self._cells: dict[CellKey, Cell] = {}
 
     def count(self, uid: str, *, generation: int = 0, model: str = "m", **numbers: int) -> None:
         """Add to the present bucket of each family."""
-        up = time.monotonic() - self._began
+        up = self._clock() - self._began
         for family in Family:
             key = CellKey(int(family), int(up // family), uid, model, generation)
             cell = self._cells.setdefault(key, Cell(**key._asdict()))
@@ -56,6 +59,6 @@ class Counters:
 
     def full(self) -> bytes:
         """A full report of everything counted so far."""
-        now_ms = int((time.monotonic() - self._began) * 1000)
+        now_ms = int((self._clock() - self._began) * 1000)
         cells = list(self._cells.values())
         return encode(Report(incarnation=self._incarnation, now_ms=now_ms, full=True, cells=cells))

@@ -149,12 +149,13 @@ def _of_mending(status: LLMBackendStatus) -> list[Note]:
 
 
 def _came_back_with(status: LLMBackendStatus, condition: str) -> bool:
-    """Whether it became Ready in the moment in which a condition turned; not at a first sight, when
-    all begin.
+    """Whether it became Ready in the moment in which a condition turned; not at its first sight, in
+    which all began.
     """
     moment = turned_at(status, reasons.READY)
-    turned = {c.type for c in status.conditions if c.last_transition_time == moment}
-    return _ready_since(status) is not None and condition in turned and not turned >= _OURS
+    first = min((c.last_transition_time for c in status.conditions if c.type in _OURS), default="")
+    together = moment == turned_at(status, condition) != first
+    return together and _ready_since(status) is not None
 
 
 def _ready_since(status: LLMBackendStatus) -> float | None:

@@ -52,6 +52,7 @@ class Scene:
         self.operator = self.start()
         self.chronicle = Chronicle(self.plane, self.namespace, product.folder, product.stack)
         self.expected: dict[str, int] = {}
+        self.told: dict[str, list[str]] = {}
 
     def start(self) -> Operator:
         self.lives += 1
@@ -104,6 +105,12 @@ class Scene:
         return self.wait(
             name, lambda s: (s.get("state"), s.get("verdictGeneration")) == wanted, f"{wanted}"
         )
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Reason and message of each Event about a backend."""
+        items = json.loads(self.kubectl("get", "events", "--output=json"))["items"]
+        ours = [item for item in items if item["involvedObject"]["name"] == name]
+        return [(item["reason"], item["message"]) for item in ours]
 
     def report(
         self, uid: str = "", *, generation: int = 0, model: str = "m", **numbers: int
@@ -169,7 +176,8 @@ def scene(crds: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
 class Row:
     """A row of the table: how to come before it, what sets it off, where it leads.
 
-    `length`: seconds of the exclusion it begins; `model`: whose row it is, "" for the backend.
+    `told`: the reasons of all Events until then; `length`: seconds of the exclusion it begins;
+    `model`: whose row it is, "" for the backend.
     """
 
     prepare: Callable[[Scene, str], str]
@@ -177,6 +185,7 @@ class Row:
     state: str
     generation: int
     count: int | None
+    told: tuple[str, ...]
     length: int | None = None
     model: str = ""
 
@@ -207,7 +216,10 @@ def active_with_models(scene: Scene, name: str) -> str:
 def excluded(scene: Scene, name: str, **spec: Any) -> str:
     uid = scene.create(name, **{"recovery": recovery(LONG), **spec})
     scene.report(uid, **FAILING)
-    scene.wait_for(name, "Excluded", 1)
+    status = scene.wait_for(name, "Excluded", 1)
+    # The times of a status have whole seconds: what comes next is told from its first sight.
+    began = parse_time(status["exclusion"]["startTime"])
+    time.sleep(max(0.0, began + 1.0 - time.time()))
     return uid
 
 
@@ -261,16 +273,19 @@ def raise_the_threshold(scene: Scene, name: str, uid: str) -> None:
 
 PROBED = {"requests": 2, "probes": 2, "probe_successes": 2}
 FAILED_PROBE = {"requests": 1, "errors": 1, "probes": 1, "probe_failures": 1}
+E, P, R = "Excluded", "ProbationStarted", "Recovered"
 ROWS = {
-    "s1": Row(active, tell(0, **FAILING), "Excluded", 1, 1, length=LONG),
-    "s1-model": Row(active_with_models, one_model_fails, "Active", 1, 1, length=LONG, model="bad"),
-    "s7": Row(excluded_shortly, nothing, "Probation", 2, 1),
-    "s8": Row(excluded_while_nobody_looked, tell(1, requests=20), "Active", 2, 1),
-    "s9": Row(excluded_for_good, tell(1, requests=900), "Active", 2, 1),
-    "s11": Row(on_probation, tell(2, **PROBED), "Active", 3, 1),
-    "s12": Row(on_probation, tell(2, **FAILED_PROBE), "Excluded", 3, 2, length=2 * LONG),
-    "s15": Row(excluded, mend_the_url, "Active", 2, None),
-    "s16": Row(excluded, raise_the_threshold, "Active", 2, 1),
+    "s1": Row(active, tell(0, **FAILING), "Excluded", 1, 1, (E,), length=LONG),
+    "s1-model": Row(
+        active_with_models, one_model_fails, "Active", 1, 1, (E,), length=LONG, model="bad"
+    ),
+    "s7": Row(excluded_shortly, nothing, "Probation", 2, 1, (E, P)),
+    "s8": Row(excluded_while_nobody_looked, tell(1, requests=20), "Active", 2, 1, (E, R)),
+    "s9": Row(excluded_for_good, tell(1, requests=900), "Active", 2, 1, (E, R)),
+    "s11": Row(on_probation, tell(2, **PROBED), "Active", 3, 1, (E, P, R)),
+    "s12": Row(on_probation, tell(2, **FAILED_PROBE), "Excluded", 3, 2, (E, P, E), length=2 * LONG),
+    "s15": Row(excluded, mend_the_url, "Active", 2, None, (E, "Released")),
+    "s16": Row(excluded, raise_the_threshold, "Active", 2, 1, (E, "Released")),
 }
 
 
@@ -306,6 +321,12 @@ def test_a_kill_at_a_row_loses_nothing_and_repeats_nothing(
         span = parse_time(exclusion["untilTime"]) - parse_time(exclusion["startTime"])
         assert 0.9 * case.length <= span <= case.length + 2
     scene.expected[name] = case.generation
+    scene.told[name] = sorted(case.told)
+    eventually(
+        lambda: sorted(reason for reason, _ in scene.events(name)),
+        lambda reasons: reasons == scene.told[name],
+        what=f"{name}: its Events",
+    )
 
 
 def counted(scene: Scene, name: str) -> int:
@@ -352,3 +373,10 @@ def test_none_of_them_has_moved_since(scene: Scene) -> None:
     for name, generation in scene.expected.items():
         assert scene.get(name)["status"]["verdictGeneration"] == generation, name
         assert scene.chronicle.generations(name) == list(range(generation + 1)), name
+
+
+def test_every_change_was_told_once(scene: Scene) -> None:
+    for name, reasons in scene.told.items():
+        events = scene.events(name)
+        assert sorted(reason for reason, _ in events) == reasons, name
+        assert all(message for _, message in events), name
