@@ -40,7 +40,8 @@ BREAKER: Final = """\
 One per backend and one per (backend, model) in each proxy. Ordinary requests flow in `Closed`
 alone. The `Follow…` states do as the shared verdict says; the others are the proxy's own. L3, L14:
 an outcome for which no row is written only counts. L22: a process that starts takes the state that
-the shared verdict has at first sight.
+the shared verdict has at first sight. With `--workers` each worker has its own, and hears of the
+failures that the others saw; `peer opened` and `peer closed` are what one of them did.
 """
 
 EXPLAINED: Final = {
@@ -77,12 +78,14 @@ EXPLAINED: Final = {
     "_timely": "the attempt began since the breaker last turned",
     "_together_opens": "the rows of its models, the worst left out, are long enough together",
     "_row_opens": "the row is long enough, no more attempts open than it is long, `Enforce`",
+    "_enforced": "`Enforce`",
     "_ends_row": "the attempt began after the row's first failure",
     "_probes_suffice": "timely, and `probationSuccesses` reached",
     "_orphan": "half open because the operator was away",
     # The local breaker: actions.
     "_open": "k + 1, own `until`; pushed at once",
     "_open_together": "k + 1, own `until`; pushed at once",
+    "_open_as_told": "k, row and `until` of the process that saw it, the later `until` of two",
     "_lengthen": "row + 1",
     "_end_row": "row 0",
     "_half_open": "probes are sent, successes 0",

@@ -44,6 +44,8 @@ class Event(enum.Enum):
     NEWER_EXCLUDED = enum.auto()
     NEWER_PROBATION = enum.auto()
     BACKEND_TURNED = enum.auto()
+    PEER_OPENED = enum.auto()
+    PEER_CLOSED = enum.auto()
     RESPECIFIED = enum.auto()
     AUDIT = enum.auto()
 
@@ -125,7 +127,8 @@ class Facts:
     `began`: when the attempt of the outcome began. `unanswered`: attempts begun since the row's
     first failure and still open. `requests`, `errors`: of the hour before, if this failure starts
     a row. `row`: that of several models together. `outdated`: it is tagged with a generation that
-    is not the present one.
+    is not the present one. `until`, `k`, `row`: those of the same breaker in another process of
+    this proxy.
     """
 
     now: float
@@ -135,6 +138,8 @@ class Facts:
     errors: int = 0
     row: Row = NO_ROW
     outdated: bool = False
+    until: float = 0.0
+    k: int = 0
     random: Callable[[], float] = lambda: 0.0
 
 
@@ -218,6 +223,20 @@ def _trip(breaker: Breaker, facts: Facts, row: Row) -> None:
     breaker.row = row
     breaker.k += 1
     breaker.until = facts.now + exclusion_seconds(breaker.k, breaker.policy, facts.random)
+    breaker.orphan = False
+    _forget_probes(breaker, facts)
+
+
+def _enforced(breaker: Breaker, _: Facts) -> bool:
+    return breaker.policy.enforce
+
+
+def _open_as_told(breaker: Breaker, facts: Facts) -> None:
+    # Two processes whose rows end at once tell each other: both keep the later end.
+    known = breaker.until if breaker.state is BreakerState.OPEN else 0.0
+    breaker.until = max(known, facts.until)
+    breaker.k = max(breaker.k, facts.k)
+    breaker.row = facts.row
     breaker.orphan = False
     _forget_probes(breaker, facts)
 
@@ -308,12 +327,14 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("L3", _in(_S.CLOSED), Event.FAILURE, _stale, None, _nothing),
     Transition("L1", _in(_S.CLOSED), Event.FAILURE, _row_opens, _S.OPEN, _open),
     Transition("L1", _in(_S.CLOSED), Event.MODELS_FAILED, _together_opens, _S.OPEN, _open_together),
+    Transition("L1", _OWN, Event.PEER_OPENED, _enforced, _S.OPEN, _open_as_told),
     Transition("L2", _in(_S.CLOSED), Event.FAILURE, _always, None, _lengthen),
     Transition("L2", _in(_S.CLOSED), Event.SUCCESS, _ends_row, None, _end_row),
     Transition("L5", _in(_S.OPEN), Event.DEADLINE, _always, _S.HALF_OPEN, _half_open),
     Transition("L6", _in(_S.HALF_OPEN), Event.PROBE_SENT, _always, None, _mark_probe),
     Transition("L7", _in(_S.HALF_OPEN), Event.PROBE_SUCCESS, _probes_suffice, _S.CLOSED, _close),
     Transition("L7", _in(_S.HALF_OPEN), Event.PROBE_SUCCESS, _timely, None, _probe_succeeded),
+    Transition("L7", _in(_S.OPEN, _S.HALF_OPEN), Event.PEER_CLOSED, _always, _S.CLOSED, _close),
     Transition("L8", _in(_S.HALF_OPEN), Event.PROBE_FAILURE, _timely, _S.OPEN, _open),
     Transition("L9", _PROBING, Event.PROBE_NEUTRAL, _timely, None, _free_probe),
     Transition("L10", _OWN, Event.NEWER_EXCLUDED, _always, _S.FOLLOW_EXCLUDED, _follow),

@@ -83,6 +83,15 @@ class KeyWatch:
             self.refused = 0
             self.heeded = self._untried = False
 
+    @property
+    def untried(self) -> bool:
+        """It was neither accepted nor refused yet."""
+        return self._untried
+
+    def reflect(self, *, refused: int, untried: bool) -> None:
+        """What other processes of this proxy have met with the same key."""
+        self.refused, self._untried = refused, untried
+
     def words(self) -> Words:
         """What to say of a rejected key."""
         facts = self.facts

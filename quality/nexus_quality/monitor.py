@@ -13,8 +13,9 @@ from nexus_api.backend import BackendState, SubjectState
 from nexus_api.pace import paced
 from nexus_quality.breaker import ROW_SECONDS, Breaker, BreakerState, Event, Facts, Row, apply
 from nexus_quality.keys import KeyFacts, KeyWatch
+from nexus_quality.peers import Saw, Sight
 from nexus_quality.policy import Policy
-from nexus_quality.recorder import Recorder, cells_of
+from nexus_quality.recorder import Recorder, Slot, cells_of
 from nexus_quality.report import Answer, Pulse, Report
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.spend import Spending
@@ -39,6 +40,7 @@ _FIRST_SIGHT = {
 }
 
 
+_TOLD_TURNS = {Saw.OPENED: Event.PEER_OPENED, Saw.CLOSED: Event.PEER_CLOSED}
 _FOLLOWING = (BreakerState.FOLLOW_EXCLUDED, BreakerState.FOLLOW_PROBATION)
 _TRIPPED = (BreakerState.OPEN, BreakerState.HALF_OPEN)
 
@@ -155,6 +157,7 @@ class Monitor:
         self.spending = Spending(utc)
         self.random = random
         self.incarnation = incarnation
+        self.tell: Callable[[Sight], None] | None = None
         self._on_change = on_change
         self._on_urgent = on_urgent
         self._backends: dict[str, BackendMonitor] = {}
@@ -175,6 +178,7 @@ class Monitor:
         first = backend.fingerprint is None
         respecified = not first and backend.fingerprint != fingerprint
         audited = not policy.enforce and (first or backend.breaker.policy.enforce)
+        enforced = policy.enforce and not first and not backend.breaker.policy.enforce
         newer = shared.generation > backend.breaker.generation
         # A status is published for its figures, too, which routing does not see.
         same = (policy, shared) == (backend.breaker.policy, backend.breaker.shared)
@@ -189,6 +193,11 @@ class Monitor:
         for event in [Event.RESPECIFIED] * respecified + [Event.AUDIT] * audited:
             for breaker in backend.breakers():
                 apply(breaker, event, facts)
+        if enforced:
+            # An audit that the operator never judged by has left the verdict as it was.
+            for breaker in backend.breakers():
+                if breaker.state not in _FOLLOWING and not breaker.shared.active:
+                    apply(breaker, _NEWER[breaker.shared.state], facts)
         self.refresh(backend, now)
         if seen:
             self._on_change()
@@ -213,7 +222,7 @@ class Monitor:
         if first:
             _start(breaker, shared)
         elif newer:
-            apply(breaker, _NEWER[shared.state], facts)
+            self._turn(breaker, overlay, facts)
             if shared.active and breaker.shared.turned(overlay):
                 backend.active_since = facts.now
         left = not first and newer and shared.active is not overlay.active
@@ -221,6 +230,15 @@ class Monitor:
             self._adopt_model(backend, subject, first=first, left=left, facts=facts)
         if first or newer:
             backend.hurry(suspect=False)
+
+    def _turn(self, breaker: Breaker, before: SharedVerdict, facts: Facts) -> None:
+        """Follow a newer generation. One that a model has turned leaves a backend on probation
+        where it is, with its probe in flight; a failed one holds under its own generation (L13).
+        """
+        if breaker.state in _FOLLOWING and not breaker.shared.turned(before):
+            breaker.spent = False
+        else:
+            apply(breaker, _NEWER[breaker.shared.state], facts)
 
     def _adopt_model(
         self, backend: BackendMonitor, subject: Subject, *, first: bool, left: bool, facts: Facts
@@ -264,6 +282,52 @@ class Monitor:
         if backend is not None and backend.key.serial == serial:
             backend.key.renew()
             self._on_change()
+            if self.tell is not None:
+                self.tell(Sight(saw=Saw.KEY_ACCEPTED, uid=uid))
+
+    def key_watches(self) -> Iterator[tuple[str, KeyWatch]]:
+        """The keys that are in use, by backend."""
+        for uid, backend in self._backends.items():
+            if backend.key.facts.secret:
+                yield uid, backend.key
+
+    def hear(self, seen: Sight, now: float) -> None:
+        """Take in what another process of this proxy saw."""
+        backend = self._backends.get(seen.uid)
+        if backend is None:
+            return
+        subject = backend.subjects.get(seen.model)
+        if seen.saw is Saw.KEY_ACCEPTED:
+            backend.key.renew()
+            self._on_change()
+        elif seen.saw in _TOLD_TURNS:
+            breaker = subject.breaker if subject else backend.breaker
+            if subject or not seen.model:
+                facts = Facts(now=now, until=seen.until, k=seen.k, row=seen.row)
+                apply(breaker, _TOLD_TURNS[seen.saw], facts)
+            self.refresh(backend, now)
+        elif subject is not None:
+            subject.hear(seen, now)
+
+    @property
+    def answered(self) -> float:
+        """When a report was last answered, or the process began."""
+        return self._answered
+
+    def heard_from_operator(self, moment: float) -> None:
+        """Another process reports for this one, and was last answered at `moment`."""
+        self._answered = max(self._answered, moment)
+
+    def hand_over(self) -> list[Slot]:
+        """What was counted since the last call, for another process to report."""
+        self._due = float("inf")
+        return self.recorder.take_changed()
+
+    def pace(self, uid: str, now: float) -> None:
+        """Outcomes of a backend were counted for others: report them as soon as its own."""
+        backend = self._backends.get(uid)
+        if backend is not None and now < backend.hurried_until:
+            self.hurry(now, seconds=PACE_SECONDS)
 
     def subject(self, uid: str, model: str) -> Subject:
         """The subject (backend, model): the same object until the backend is forgotten."""

@@ -14,6 +14,7 @@ from nexus_quality import words
 from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row, apply
 from nexus_quality.counts import Counts
 from nexus_quality.outcome import Outcome, OutcomeClass
+from nexus_quality.peers import SAW_TURN, Saw, Sight
 from nexus_quality.window import Family
 from nexus_quality.words import Words
 
@@ -54,13 +55,15 @@ class Subject:
     """A (backend, model): its counters, its breaker, and how it stands.
 
     `breaks`: when the latest stream that failed after its first content began, until one that began
-    later is complete; meanwhile content is no success yet.
+    later is complete; meanwhile content is no success yet. `elsewhere`: attempts without an answer
+    since the row began, as another process of this proxy last told.
     """
 
     __slots__ = (
         "backend",
         "breaker",
         "breaks",
+        "elsewhere",
         "in_flight",
         "model",
         "monitor",
@@ -76,6 +79,7 @@ class Subject:
         self.breaker = Breaker()
         self.in_flight = 0
         self.breaks: float | None = None
+        self.elsewhere = 0
         self.standing = _BY_STATE[backend.breaker.state]
 
     def refresh(self, now: float) -> bool:
@@ -166,19 +170,35 @@ class Subject:
                 return words.own_breaker(
                     model=model, state=breaker.state.value, failures=breaker.row.length
                 )
-        return f"{self.standing.value}", "Wait for the end of slow start"
+        return f"{self.standing.value}", words.SLOW_START
 
     def _hour(self, elapsed: float, since_generation: int = 0) -> Counts:
         return self.series.last(HOUR, elapsed, Family.MINUTE, since_generation)
 
     def _apply(self, event: Event, facts: Facts) -> None:
         """Apply an event to both breakers; a change of either is pushed at once."""
-        for breaker in (self.breaker, self.backend.breaker):
-            before = breaker.state
+        before = self._states()
+        for breaker, state in zip((self.breaker, self.backend.breaker), before, strict=True):
             apply(breaker, event, facts)
-            if breaker.state is not before:
+            if breaker.state is not state:
                 self.monitor.hurry(facts.now, seconds=0.0)
+        self._tell_turns(before)
         self.monitor.refresh(self.backend, facts.now)
+
+    def _states(self) -> tuple[BreakerState, BreakerState]:
+        return self.breaker.state, self.backend.breaker.state
+
+    def _tell_turns(self, before: tuple[BreakerState, BreakerState]) -> None:
+        """Let the other processes of this proxy know which of its breakers opened or closed."""
+        tell = self.monitor.tell
+        if tell is None or before == self._states():
+            return
+        own = ((self.model, self.breaker), ("", self.backend.breaker))
+        for (model, breaker), state in zip(own, before, strict=True):
+            saw = None if breaker.state is state else SAW_TURN.get(breaker.state)
+            if saw is not None:
+                end, row = breaker.until, breaker.row
+                tell(Sight(saw=saw, uid=self.uid, model=model, until=end, k=breaker.k, row=row))
 
     def succeeded(self, attempt: Attempt, now: float) -> None:
         """What a success means to the breakers; one of the last resort nothing (L14)."""
@@ -194,7 +214,13 @@ class Subject:
             self._apply(Event.PROBE_SUCCESS, Facts(now=now, began=attempt.began))
             self.monitor.hurry(now, seconds=0.0)
         if not (own.quiet and shared.quiet):
+            self._tell_success(attempt.began)
             self._apply(Event.SUCCESS, Facts(now=now, began=attempt.began))
+
+    def _tell_success(self, began: float) -> None:
+        tell = self.monitor.tell
+        if tell is not None:
+            tell(Sight(saw=Saw.SUCCESS, uid=self.uid, model=self.model, began=began))
 
     def failed(self, attempt: Attempt, now: float, *, connect: bool) -> None:
         """What a failure means to the breakers; connect-class ones count for the backend, too."""
@@ -209,14 +235,48 @@ class Subject:
         self.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
         if attempt.last_resort:
             return
+        before = self._states()
+        self._fail(attempt.began, now, connect=connect, counted=1)
+        if self.monitor.tell is not None and BreakerState.CLOSED in before:
+            since = min(self.breaker.row.began or attempt.began, attempt.began)
+            seen = Sight(
+                saw=Saw.FAILURE,
+                uid=self.uid,
+                model=self.model,
+                began=attempt.began,
+                connect=connect,
+                unanswered=self._unanswered([self], since),
+            )
+            self.monitor.tell(seen)
+            self._tell_turns(before)
+
+    def _fail(self, began: float, now: float, *, connect: bool, counted: int) -> None:
+        """A failure, to the breakers; `counted`: how often it is in this process's counters."""
+        if not self.breaker.row.length and counted:
+            self.elsewhere = 0
         levels = [(self.breaker, [self])]
         if connect:
             levels.append((self.backend.breaker, list(self.backend.subjects.values())))
         for breaker, subjects in levels:
-            apply(breaker, Event.FAILURE, self._failure_facts(breaker, subjects, attempt, now))
+            facts = self._failure_facts(breaker, subjects, began, now, counted)
+            apply(breaker, Event.FAILURE, facts)
             if breaker.state is BreakerState.OPEN:
                 self.monitor.hurry(now, seconds=0.0)
         self._failed_together(now)
+        self.monitor.refresh(self.backend, now)
+
+    def hear(self, seen: Sight, now: float) -> None:
+        """What an outcome that another process of this proxy saw means to these breakers."""
+        own, shared = self.breaker, self.backend.breaker
+        if seen.saw is Saw.FAILURE:
+            if own.latest_success > seen.began:
+                self._tell_success(own.latest_success)
+            self.elsewhere = seen.unanswered
+            self._fail(seen.began, now, connect=seen.connect, counted=0)
+            return
+        for breaker in (own, shared):
+            breaker.latest_success = max(breaker.latest_success, seen.began)
+            apply(breaker, Event.SUCCESS, Facts(now=now, began=seen.began))
         self.monitor.refresh(self.backend, now)
 
     def _failed_together(self, now: float) -> None:
@@ -256,7 +316,7 @@ class Subject:
         return key.words() if key.rejected else shared.rejected
 
     def _failure_facts(
-        self, breaker: Breaker, subjects: list[Subject], attempt: Attempt, now: float
+        self, breaker: Breaker, subjects: list[Subject], began: float, now: float, counted: int
     ) -> Facts:
         row = breaker.row
         requests, errors = row.requests, row.errors
@@ -266,13 +326,13 @@ class Subject:
             generation = self.backend.generation
             hours = [subject._hour(elapsed, generation) for subject in subjects]
             # The failure itself is counted by now, and is not "before the row".
-            requests = sum(hour.requests for hour in hours) - 1
-            errors = sum(hour.errors for hour in hours) - 1
-        since = min(row.began, attempt.began) if row.length else attempt.began
+            requests = sum(hour.requests for hour in hours) - counted
+            errors = sum(hour.errors for hour in hours) - counted
+        since = min(row.began, began) if row.length else began
         return Facts(
             now=now,
-            began=attempt.began,
-            unanswered=self._unanswered(subjects, since),
+            began=began,
+            unanswered=self._unanswered(subjects, since) + self.elsewhere,
             requests=requests,
             errors=errors,
             random=self.monitor.random,

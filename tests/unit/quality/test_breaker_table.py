@@ -71,6 +71,25 @@ CASES = (
         facts={"row": LONG_ENOUGH, "unanswered": 5},
         then={"k": 1, "until": NOW + 30, "row": LONG_ENOUGH},
     ),
+    *(
+        case(
+            "L1",
+            state,
+            E.PEER_OPENED,
+            S.OPEN,
+            given={"until": NOW + known, "orphan": True, "probe_in_flight": True},
+            facts={"until": NOW + 20, "k": 2, "row": LONG_ENOUGH},
+            then={
+                "until": NOW + until,
+                "k": 2,
+                "row": LONG_ENOUGH,
+                "orphan": False,
+                "probe_in_flight": False,
+                "changed_at": NOW,
+            },
+        )
+        for state, known, until in ((S.CLOSED, 99, 20), (S.HALF_OPEN, -1, 20), (S.OPEN, 30, 30))
+    ),
     case("L2", S.CLOSED, E.FAILURE, S.CLOSED, then={"row": Row(1, NOW - 1)}),
     case(
         "L2",
@@ -93,6 +112,17 @@ CASES = (
     ),
     case("L5", S.OPEN, E.DEADLINE, S.HALF_OPEN, then={"probe_successes": 0, "orphan": False}),
     case("L6", S.HALF_OPEN, E.PROBE_SENT, S.HALF_OPEN, then={"probe_in_flight": True}),
+    *(
+        case(
+            "L7",
+            state,
+            E.PEER_CLOSED,
+            S.CLOSED,
+            given={"k": 2, "row": LONG, "probe_in_flight": True},
+            then={"k": 2, "row": Row(), "recovered": NOW, "probe_in_flight": False},
+        )
+        for state in (S.OPEN, S.HALF_OPEN)
+    ),
     case(
         "L7",
         S.HALF_OPEN,
@@ -317,6 +347,12 @@ def test_events_that_no_row_speaks_of_do_nothing() -> None:
         if state is S.CLOSED:  # time spent Closed fades the count, whatever is asked
             before.pop("calm_since"), after.pop("calm_since")
         assert after == before, (state, event)
+
+
+def test_another_process_opens_nothing_under_an_audit() -> None:
+    breaker = breaker_in(S.CLOSED, policy=replace(DEFAULT_POLICY, enforce=False))
+    assert apply(breaker, E.PEER_OPENED, Facts(now=NOW, until=NOW + 30, k=1)) is None
+    assert breaker.state is S.CLOSED
 
 
 def test_a_locally_open_breaker_outlives_a_shared_active() -> None:

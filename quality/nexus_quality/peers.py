@@ -1,0 +1,45 @@
+"""What the processes of one proxy tell each other, so that their breakers turn as one.
+
+A failure, a success that may end a row, a breaker that opened or closed by what its own process
+saw, a key that is taken again. Times are the boot clock's, which they share. Promises nothing about delivery: what comes late
+or not at all leaves each breaker with what its own process saw. It counts nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from nexus_quality.breaker import NO_ROW, BreakerState, Row
+
+
+class Saw(enum.StrEnum):
+    """What a process saw."""
+
+    FAILURE = "Failure"
+    SUCCESS = "Success"
+    OPENED = "Opened"
+    CLOSED = "Closed"
+    KEY_ACCEPTED = "KeyAccepted"
+
+
+SAW_TURN = {BreakerState.OPEN: Saw.OPENED, BreakerState.CLOSED: Saw.CLOSED}
+
+
+class Sight(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="sight"):
+    """One such thing about (backend, model); `model` "": the backend itself, or its own breaker.
+
+    `began`: when the attempt of an outcome began. `unanswered`: what the process that saw a failure
+    has open there since its row began. `until`, `k` and `row` are those of a breaker that opened.
+    """
+
+    saw: Saw
+    uid: str
+    model: str = ""
+    began: float = 0.0
+    connect: bool = False
+    unanswered: int = 0
+    until: float = 0.0
+    k: int = 0
+    row: Row = NO_ROW
