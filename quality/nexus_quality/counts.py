@@ -1,19 +1,22 @@
 """Counters of outcomes: the numbers that are recorded, reported, merged and judged.
 
 Promises exact integers and element-wise arithmetic. Merging two views of the same cell is the
-element-wise maximum, because each counter only grows at its one writer. It knows no time.
+element-wise maximum, because each counter only grows at its one writer. It knows no time; how they
+are kept by bucket is `rows`'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import attrgetter, gt, lt
+from operator import attrgetter
 
 import msgspec
 
 from nexus_quality.sketch import MAX_BIN, Bins
 
 MOST = 10**15
+
+Pairs = tuple[tuple[str, int], ...]
 
 
 class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
@@ -43,15 +46,17 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
         self.requests += sign * other.requests
         self.ttft_count += sign * other.ttft_count
         self.ttft_ms_sum += sign * other.ttft_ms_sum
-        rare = _rare(other)
-        if any(rare):
-            for name, value in zip(RARE, rare, strict=True):
-                if value:
-                    setattr(self, name, getattr(self, name) + sign * value)
+        self.add_rare(rare_pairs(other), sign)
         if other.ttft_bins:
-            self._add_bins(other.ttft_bins, sign)
+            self.add_bins(other.ttft_bins, sign)
 
-    def _add_bins(self, bins: Bins, sign: int) -> None:
+    def add_rare(self, pairs: Pairs, sign: int = 1) -> None:
+        """Add what `rare_pairs` found in others."""
+        for name, value in pairs:
+            setattr(self, name, getattr(self, name) + sign * value)
+
+    def add_bins(self, bins: Bins, sign: int = 1) -> None:
+        """Add bins in place."""
         for index, n in bins.items():
             left = self.ttft_bins.get(index, 0) + sign * n
             if left:
@@ -65,18 +70,11 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
         This is the join: in any order, any number of times, the result is the same.
         """
         growth = Counts()
-        if other.requests > self.requests:
-            growth.requests = other.requests - self.requests
-            self.requests = other.requests
-        if other.ttft_count > self.ttft_count:
-            growth.ttft_count = other.ttft_count - self.ttft_count
-            self.ttft_count = other.ttft_count
-        if other.ttft_ms_sum > self.ttft_ms_sum:
-            growth.ttft_ms_sum = other.ttft_ms_sum - self.ttft_ms_sum
-            self.ttft_ms_sum = other.ttft_ms_sum
-        rare = _rare(other)
-        if any(rare):
-            self._raise(rare, growth)
+        for name, value in zip(NUMBERS, numbers_of(other), strict=True):
+            old = getattr(self, name)
+            if value > old:
+                setattr(growth, name, value - old)
+                setattr(self, name, value)
         for index, count in other.ttft_bins.items():
             old = self.ttft_bins.get(index, 0)
             if count > old:
@@ -84,32 +82,20 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
                 self.ttft_bins[index] = count
         return growth
 
-    def _raise(self, rare: tuple[int, ...], growth: Counts) -> None:
-        for name, value in zip(RARE, rare, strict=True):
-            old = getattr(self, name)
-            if value > old:
-                setattr(growth, name, value - old)
-                setattr(self, name, value)
-
     def same_numbers(self, other: Counts) -> bool:
         """True if all counters are equal to `other`'s."""
-        equal: bool = _numbers(self) == _numbers(other)
+        equal: bool = numbers_of(self) == numbers_of(other)
         return equal and self.ttft_bins == other.ttft_bins
-
-    def runs_backwards(self, later: Counts) -> bool:
-        """True if `later` has a greater and a smaller number: no order of reports explains it."""
-        old, new = _numbers(self), _numbers(later)
-        return any(map(lt, new, old)) and any(map(gt, new, old))
 
     @property
     def empty(self) -> bool:
         """True if every counter is zero."""
-        return not self.ttft_bins and not any(_numbers(self))
+        return not self.ttft_bins and not any(numbers_of(self))
 
     @property
     def valid(self) -> bool:
         """True if the numbers can be: none negative or absurd, no more errors than requests."""
-        numbers = _numbers(self)
+        numbers = numbers_of(self)
         return (
             min(numbers) >= 0
             and max(numbers) <= MOST
@@ -120,11 +106,19 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
 
 
 NUMBERS: tuple[str, ...] = tuple(name for name in Counts.__struct_fields__ if name != "ttft_bins")
-_numbers = attrgetter(*NUMBERS)
+numbers_of = attrgetter(*NUMBERS)
 # Most outcomes count as these alone; the rest is looked at as one.
 _OFTEN = ("requests", "ttft_count", "ttft_ms_sum")
 RARE: tuple[str, ...] = tuple(name for name in NUMBERS if name not in _OFTEN)
-_rare = attrgetter(*RARE)
+rare_of = attrgetter(*RARE)
+
+
+def rare_pairs(counts: Counts) -> Pairs:
+    """The rare counters that are not zero, by name."""
+    values = rare_of(counts)
+    if not any(values):
+        return ()
+    return tuple((name, value) for name, value in zip(RARE, values, strict=True) if value)
 
 
 def _valid(bins: Bins) -> bool:

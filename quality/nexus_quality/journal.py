@@ -195,12 +195,8 @@ def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Bat
 
 def _cells(life: Incarnation, family: int, bucket: int) -> list[SavedCell]:
     """The cells of a bucket that are not sealed."""
-    found = []
-    for key in life.buckets.get(family, {}).get(bucket, ()):
-        kept = life.cells.get(key)
-        if kept is not None:
-            found.append(SavedCell.of(kept.counts, kept.placed, kept.model))
-    return found
+    cells = life.of_bucket(family, bucket)
+    return [SavedCell.of(kept.counts, kept.placed, kept.model) for kept in cells]
 
 
 def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> None:

@@ -7,14 +7,15 @@ is one reporter's, because verdicts ask who counted; a sum of hours is the fleet
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from nexus_quality.journal import Journal, sum_of
-from nexus_quality.report import CellKey
 from nexus_quality.window import Family
 
 if TYPE_CHECKING:
-    from nexus_quality.ledger import Kept, Reporter
+    from nexus_quality.lives import CellRows, Incarnation
+    from nexus_quality.reporters import Reporter
 
 SEAL_SECONDS = 600.0
 # By then no cell of ten seconds is in a window any more, though its offset was corrected.
@@ -34,42 +35,51 @@ def seal(reporter: Reporter, incarnation: str, now: float, journal: Journal | No
 
 def seal_by_force(reporter: Reporter, incarnation: str, journal: Journal | None) -> None:
     """Seal all of an incarnation that is not to be listened to any more."""
-    for key, kept in reporter.incarnations[incarnation].cells.items():
-        _fold(reporter.name, incarnation, key, kept, journal)
+    for rows in reporter.incarnations[incarnation].rows.values():
+        _fold(reporter.name, incarnation, rows, len(rows), journal)
 
 
 def _seal_family(
     reporter: Reporter, incarnation: str, family: Family, mark: int, journal: Journal | None
 ) -> None:
     life = reporter.incarnations[incarnation]
-    index = life.buckets.get(family, {})
-    for bucket in [bucket for bucket in index if bucket <= mark]:
-        for key in index.pop(bucket):
-            kept = life.cells.pop(key, None)
-            if kept is not None:
-                _fold(reporter.name, incarnation, key, kept, journal)
+    for rows in _older(life, family, mark + 1):
+        count = bisect_left(rows.buckets, mark + 1)
+        _fold(reporter.name, incarnation, rows, count, journal)
+        life.drop(rows, count)
+
+
+def _older(life: Incarnation, family: int, bucket: int) -> list[CellRows]:
+    """The tables that have cells of older buckets."""
+    return [r for tag, r in life.rows.items() if tag[3] == family and r.buckets[0] < bucket]
 
 
 def _fold(
-    reporter: str, incarnation: str, key: CellKey, kept: Kept, journal: Journal | None
+    reporter: str, incarnation: str, rows: CellRows, count: int, journal: Journal | None
 ) -> None:
-    """Save a cell as a part of its sum from now on. Tens of seconds have left their window."""
+    """Save the first cells as parts of their sums from now on. Tens of seconds have left their
+    window.
+    """
     if journal is None:
         return
     changes = journal.of(reporter)
     changes.lives.add(incarnation)
-    changes.cells.add((incarnation, key.family, key.bucket))
-    if key.family != Family.TEN_SECONDS:
-        changes.grow(sum_of(reporter, key, kept.placed, kept.model), kept.counts)
+    for index in range(count):
+        key = rows.key(index)
+        changes.cells.add((incarnation, key.family, key.bucket))
+        if key.family != Family.TEN_SECONDS:
+            shift, model = rows.stands(key.bucket)
+            changes.grow(sum_of(reporter, key, key.bucket + shift, model), rows.counts(index))
 
 
 def expire(reporter: Reporter, incarnation: str, now: float, journal: Journal | None) -> None:
     """Drop the cells that left their window though they never could be sealed."""
     life = reporter.incarnations[incarnation]
     for family in Family:
-        index = life.buckets.get(family, {})
         oldest = int((now - life.offset) // family) - family.span - 2
-        for bucket in [bucket for bucket in index if bucket < oldest]:
-            for key in index.pop(bucket):
-                if life.cells.pop(key, None) is not None and journal is not None:
-                    journal.of(reporter.name).cells.add((incarnation, family, bucket))
+        for rows in _older(life, family, oldest):
+            count = bisect_left(rows.buckets, oldest)
+            if journal is not None:
+                changes = journal.of(reporter.name)
+                changes.cells.update((incarnation, int(family), b) for b in rows.buckets[:count])
+            life.drop(rows, count)

@@ -1,16 +1,18 @@
 """Rolling windows of counters: buckets of one width, with running totals.
 
-Promises that `totals` costs nothing in the number of buckets, that memory is bounded by the number
-of buckets and of generations alive in them, and that a bucket leaves as a whole. Buckets are
-numbered by whoever owns the clock; a window reads none.
+Promises that memory is bounded by the number of buckets and of generations alive in them, and that
+a bucket leaves as a whole. Buckets are numbered by whoever owns the clock; a window reads none.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator
 
-from nexus_quality.counts import Counts, total
+from nexus_quality.counts import Counts, Pairs, rare_pairs, total
+from nexus_quality.rows import Rows
+from nexus_quality.sketch import unpacked
 
 
 class Family(enum.IntEnum):
@@ -34,91 +36,190 @@ class Family(enum.IntEnum):
 
 
 _SPANS = {Family.TEN_SECONDS: 60, Family.MINUTE: 60, Family.HOUR: 24}
-_NONE: Mapping[int, Counts] = {}
+_NEVER = float("inf")
+_FAR = 1 << 62
+
+
+class Horizon:
+    """The latest moment for which all windows under it were asked to be up to date.
+
+    Each lets its old buckets go when it is next read.
+    """
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = float("-inf")
+
+
+class _Tagged(Rows):
+    """The buckets of one generation; `sums` are theirs, with bins if the window keeps those."""
+
+    __slots__ = ("sums",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums = Counts()
+
+    def grow(self, row: int, growth: Counts, rare: Pairs) -> None:
+        """Add to a row and to the sums all but the bins."""
+        self.add(row, growth, rare)
+        sums = self.sums
+        sums.requests += growth.requests
+        sums.ttft_count += growth.ttft_count
+        sums.ttft_ms_sum += growth.ttft_ms_sum
+        if rare:
+            sums.add_rare(rare)
+
+    def forget(self, oldest: int, *, sketched: bool) -> None:
+        """Drop what is older."""
+        count = bisect_left(self.buckets, oldest)
+        if 0 < count < len(self.buckets):
+            self.sums.add(self.added_up(0, count), -1)
+            if sketched:
+                for row in range(count):
+                    self.sums.add_bins(unpacked(self.bins_of(row)), -1)
+        self.drop(count)
 
 
 class Window:
     """The last `family.span` buckets of one subject at one reporter.
 
-    `whole`: where several windows are added up, of any generation; each keeps its part of it.
+    `whole`: where several windows are added up, of any generation, once and for all. `sketched`:
+    the bins of all buckets are kept as a sum, too.
     """
 
-    __slots__ = ("_buckets", "_oldest", "_span", "_totals", "_whole", "_width", "family")
+    __slots__ = (
+        "_active",
+        "_horizon",
+        "_leaves",
+        "_oldest",
+        "_sketched",
+        "_span",
+        "_tagged",
+        "_whole",
+        "_width",
+        "family",
+    )
 
-    def __init__(self, family: Family, whole: Counts | None = None) -> None:
+    def __init__(
+        self,
+        family: Family,
+        *,
+        whole: Window | None = None,
+        horizon: Horizon | None = None,
+        sketched: bool = False,
+    ) -> None:
         self.family = family
         # Plain integers: an enum's arithmetic is slow, and this is done for every report.
         self._width, self._span = int(family), family.span
-        self._whole = whole
+        self._whole, self._horizon, self._sketched = whole, horizon, sketched
         self._oldest = 0
-        self._buckets: dict[int, dict[int, Counts]] = {}
-        self._totals: dict[int, Counts] = {}
+        self._active = -_FAR  # the newest bucket with a request, or one kept or turned away
+        self._leaves = _NEVER  # when the first bucket does
+        self._tagged: dict[int, _Tagged] = {}
 
     def add(self, bucket: int, generation: int, growth: Counts) -> None:
         """Add `growth` to a bucket; outcomes are tagged with the generation they began under."""
+        self.grow(bucket, generation, growth, rare_pairs(growth))
+
+    def grow(
+        self,
+        bucket: int,
+        generation: int,
+        growth: Counts,
+        rare: Pairs,
+        bins: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        """The same. `rare`: its `rare_pairs`; `bins`: those of one who adds to the bucket, as
+        `packed`, before and after.
+        """
         if bucket < self._oldest:
             self._oldest = bucket
-        if self._whole is not None:
-            self._whole.add(growth)
-        tagged = self._buckets.get(bucket)
+        tagged = self._tagged.get(generation)
         if tagged is None:
-            tagged = self._buckets[bucket] = {}
-        for part in (tagged, self._totals):
-            counts = part.get(generation)
-            if counts is None:
-                counts = part[generation] = Counts()
-            counts.add(growth)
+            tagged = self._tagged[generation] = _Tagged()
+        row = tagged.row(bucket)
+        tagged.grow(row, growth, rare)
+        if growth.ttft_bins:
+            if bins is None or tagged.bins_of(row) != bins[0]:
+                tagged.add_bins(row, growth.ttft_bins)
+            else:
+                tagged.set_bins(row, bins[1])
+            if self._sketched:
+                tagged.sums.add_bins(growth.ttft_bins)
+        if row == 0:
+            self._leaves = min(self._leaves, (bucket + self._span) * self._width)
+        if bucket > self._active and (growth.requests or growth.eligible or growth.throttled):
+            self._active = bucket
+        if self._whole is not None:
+            self._whole.grow(bucket, 0, growth, rare)
 
     def generations(self, bucket: int, generation: int) -> int:
         """How many generations a bucket has beside this one; 0 if it has this one."""
-        tagged = self._buckets.get(bucket)
-        return 0 if tagged is None or generation in tagged else len(tagged)
+        known = self._tagged.get(generation)
+        if known is not None and known.find(bucket) >= 0:
+            return 0
+        return sum(tagged.find(bucket) >= 0 for tagged in self._tagged.values())
 
     def expire(self, now: float) -> None:
         """Drop the buckets that have left the window at `now` (seconds on the owner's clock)."""
-        oldest = int(now // self._width) - self._span + 1
-        if oldest <= self._oldest:
+        if now < self._leaves:
             return
-        self._oldest = oldest
-        for bucket in [b for b in self._buckets if b < oldest]:
-            for generation, counts in self._buckets.pop(bucket).items():
-                left = self._totals[generation]
-                left.add(counts, -1)
-                if self._whole is not None:
-                    self._whole.add(counts, -1)
-                if left.empty:
-                    del self._totals[generation]
+        self._oldest = oldest = int(now // self._width) - self._span + 1
+        self._leaves = _NEVER
+        for generation, tagged in list(self._tagged.items()):
+            tagged.forget(oldest, sketched=self._sketched)
+            if tagged.buckets:
+                leaves = (tagged.buckets[0] + self._span) * self._width
+                self._leaves = min(self._leaves, leaves)
+            else:
+                del self._tagged[generation]
 
     def erring(self, since_generation: int = 0) -> bool:
         """Whether there is any error, of outcomes tagged at or after a generation."""
-        for generation, counts in self._totals.items():
-            if counts.errors and generation >= since_generation:
+        self._settle()
+        for generation, tagged in self._tagged.items():
+            if tagged.sums.errors and generation >= since_generation:
                 return True
         return False
 
     def used(self) -> bool:
         """Whether there is any request, or one that was kept or turned away."""
-        for counts in self._totals.values():
-            if counts.requests or counts.eligible or counts.throttled:
-                return True
-        return False
+        horizon = self._horizon
+        if horizon is not None and horizon.at >= self._leaves:
+            return self._active >= max(self._oldest, self.family.oldest(horizon.at))
+        return self._active >= self._oldest
 
     def totals(self, since_generation: int = 0) -> Counts:
         """The counters of the whole window, of outcomes tagged at or after a generation."""
-        return total(self.parts(since_generation))
+        found = total(self.parts(since_generation))
+        if not self._sketched:
+            for _, generation, counts in self.buckets():
+                if generation >= since_generation:
+                    found.add_bins(counts.ttft_bins)
+        return found
 
     def parts(self, since_generation: int = 0) -> Iterator[Counts]:
-        """What `totals` adds up: the window's own counters per generation, to be read only."""
-        for generation, counts in self._totals.items():
+        """The window's own counters per generation, to be read only; with bins if it keeps those
+        as a sum.
+        """
+        self._settle()
+        for generation, tagged in self._tagged.items():
             if generation >= since_generation:
-                yield counts
+                yield tagged.sums
 
     def last(self, seconds: float, now: float, since_generation: int = 0) -> Counts:
         """The counters of the buckets that began within the last `seconds`."""
-        return total(self.last_parts(seconds, now, since_generation))
+        first, last = self._within(seconds, now)
+        return total(
+            counts
+            for bucket, generation, counts in self.buckets()
+            if first <= bucket <= last and generation >= since_generation
+        )
 
     def last_parts(self, seconds: float, now: float, since_generation: int = 0) -> Iterator[Counts]:
-        """What `last` adds up, to be read only."""
+        """The same by generation, without bins."""
         for _, counts in self.last_tagged(seconds, now, since_generation):
             yield counts
 
@@ -126,27 +227,39 @@ class Window:
         self, seconds: float, now: float, since_generation: int = 0
     ) -> Iterator[tuple[int, Counts]]:
         """The same, each with its generation."""
-        first = int((now - seconds) // self._width) + 1
+        self._settle()
+        first, last = self._within(seconds, now)
+        for generation, tagged in self._tagged.items():
+            buckets = tagged.buckets
+            if generation >= since_generation and buckets[-1] >= first:
+                end = bisect_left(buckets, last + 1)
+                yield generation, tagged.added_up(bisect_left(buckets, first), end)
+
+    def _within(self, seconds: float, now: float) -> tuple[int, int]:
         # A bucket that has just begun at its reporter may be numbered one ahead of our clock.
-        for bucket in range(first, int(now // self._width) + 2):
-            for generation, counts in self._buckets.get(bucket, _NONE).items():
-                if generation >= since_generation:
-                    yield generation, counts
+        return int((now - seconds) // self._width) + 1, int(now // self._width) + 1
 
     def buckets(self) -> Iterator[tuple[int, int, Counts]]:
-        """Every (bucket, generation, counters) there is, to be read only."""
-        for bucket, tagged in self._buckets.items():
-            for generation, counts in tagged.items():
-                yield bucket, generation, counts
+        """Every (bucket, generation, counters) there is."""
+        self._settle()
+        for generation, tagged in self._tagged.items():
+            for row, bucket in enumerate(tagged.buckets):
+                yield bucket, generation, tagged.counts(row)
 
     def covered(self, now: float) -> float:
         """How many seconds of history there are, up to the window's span; at least one bucket."""
-        if not self._buckets:
-            return float(self.family)
-        began = min(self._buckets) * self.family
-        return min(max(now - began, self.family), self.family * self.family.span)
+        self._settle()
+        if not self._tagged:
+            return float(self._width)
+        began = min(tagged.buckets[0] for tagged in self._tagged.values()) * self._width
+        return min(max(now - began, self._width), self._width * self._span)
 
     @property
     def empty(self) -> bool:
         """True if nothing is left in the window."""
-        return not self._buckets
+        self._settle()
+        return not self._tagged
+
+    def _settle(self) -> None:
+        if self._horizon is not None and self._horizon.at >= self._leaves:
+            self.expire(self._horizon.at)

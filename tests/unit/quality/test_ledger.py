@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nexus_quality.counts import NUMBERS, Counts
+from nexus_quality.counts import Counts
 from nexus_quality.ledger import Ledger, Taken, Whole
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass
@@ -431,26 +431,3 @@ class TestPulses:
         ledger = Ledger()
         assert take(ledger, report(pulses=[Pulse(uid="uid-z", row=9)])).touched == frozenset()
         assert self.standing(ledger) == {}
-
-
-@given(
-    st.lists(st.dictionaries(st.sampled_from(NUMBERS), st.integers(0, 9), max_size=5), max_size=6),
-    st.randoms(use_true_random=False),
-)
-def test_growing_to_views_of_a_cell_is_a_join(views: list[dict[str, int]], chance: Any) -> None:
-    one, other = Counts(), Counts()
-    for view in views:
-        one.grow_to(Counts(**view))
-    shuffled = views * 2
-    chance.shuffle(shuffled)
-    for view in shuffled:
-        other.grow_to(Counts(**view))
-    assert one == other
-
-
-@given(st.lists(st.dictionaries(st.sampled_from(NUMBERS), st.integers(0, 9)), max_size=6))
-def test_what_grew_adds_up_to_what_there_is(views: list[dict[str, int]]) -> None:
-    grown, summed = Counts(), Counts()
-    for view in views:
-        summed.add(grown.grow_to(Counts(**view)))
-    assert grown == summed

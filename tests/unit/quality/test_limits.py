@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nexus_quality import ledger as ledger_module
-from nexus_quality import limits
+from nexus_quality import limits, reporters
 from nexus_quality.ledger import Ledger, Taken
 from nexus_quality.limits import MAX_INCARNATIONS, Known, Room, possible, possible_pulse
 from nexus_quality.report import Cell, Pulse, Report
@@ -137,7 +137,7 @@ def test_generations_in_a_bucket_are_bounded_and_those_there_go_on(
 def test_cells_of_a_reporter_are_bounded_over_its_incarnations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_KEPT", 5)
+    monkeypatch.setattr(reporters, "MAX_KEPT", 5)
     ledger = Ledger()
     assert not take(ledger, *(cell(bucket=number) for number in range(55, 59)), number=1).refused
     taken = take(ledger, *(cell(bucket=number) for number in range(55, 59)), number=2)
@@ -148,7 +148,7 @@ def test_cells_of_a_reporter_are_bounded_over_its_incarnations(
 
 
 def test_series_of_a_reporter_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_SERIES", 2)
+    monkeypatch.setattr(reporters, "MAX_SERIES", 2)
     ledger = Ledger()
     taken = take(
         ledger, cell(model="a"), cell(model="b"), cell(model="c"), cell(model="a", bucket=5)
