@@ -33,6 +33,13 @@ class Slice:
         return True
 
 
+async def through(steps: Iterable[object]) -> None:
+    """Takes all steps."""
+    piece = Slice()
+    for _ in steps:
+        await piece.turn()
+
+
 async def gathered(steps: Iterable[_T]) -> list[_T]:
     """All that `steps` yields."""
     found, piece = [], Slice()

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from nexus_operator.engine import FleetEngine
 from nexus_operator.metrics import Metrics
+from nexus_operator.slices import through
 from nexus_operator.specs import Specs
 from nexus_operator.store import FILE, Store, move_aside
 from nexus_operator.store_trouble import StoreProblem, Trouble
@@ -181,8 +183,7 @@ class Keeper:
         if journal is None or (journal.empty and not self.specs.changed):
             return
         batch = Batch()
-        for _ in journal.collect(ledger, batch, self._clock()):
-            await asyncio.sleep(0)
+        await through(journal.collect(ledger, batch, self._clock()))
         specs = self.specs.collect(everything=batch.fresh)
         try:
             await self._in_thread(partial(store.write, batch, *specs))
@@ -199,6 +200,7 @@ class Keeper:
             journal.saved()
             self.specs.saved()
             self._metrics.store_batches.labels("written").inc()
+            await through(chain(batch.sweeping(), journal.sweeping()))
             await self._tidy(store)
 
     async def _tidy(self, store: Store) -> None:

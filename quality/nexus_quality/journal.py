@@ -32,8 +32,6 @@ from nexus_quality.window import Family
 if TYPE_CHECKING:
     from nexus_quality.ledger import Incarnation, Ledger, Reporter
 
-SLICE_ROWS = 200
-
 # A bucket of an incarnation: its cells are saved together.
 Bucket = tuple[str, int, int]
 
@@ -58,24 +56,41 @@ def sum_of(reporter: str, key: CellKey, placed: int, model: str) -> SumKey:
 
 @dataclass(slots=True)
 class Changes:
-    """What changed of one reporter: buckets (incarnation, family, number), sums that grew, …"""
+    """What changed of one reporter: buckets (incarnation, family, number), sums that grew, by
+    backend, …
+    """
 
     cells: set[Bucket] = field(default_factory=set)
-    grown: dict[SumKey, Counts] = field(default_factory=dict)
+    grown: dict[str, dict[SumKey, Counts]] = field(default_factory=dict)
     lives: set[str] = field(default_factory=set)
     uses: set[tuple[str, str]] = field(default_factory=set)
 
+    @property
+    def size(self) -> int:
+        """How many rows it is about."""
+        return len(self.cells) + sum(map(len, self.grown.values()))
+
+    def sums(self) -> Iterator[tuple[SumKey, Counts]]:
+        """The sums that grew, and by how much."""
+        for grown in self.grown.values():
+            yield from grown.items()
+
     def forget(self, uid: str) -> None:
         """Nothing is to be saved of a backend; its cells are gone from the ledger."""
-        self.grown = {key: counts for key, counts in self.grown.items() if key.uid != uid}
+        self.grown.pop(uid, None)
         self.uses = {use for use in self.uses if use[0] != uid}
 
-    def grow(self, key: SumKey, counts: Counts) -> None:
-        """A sum grew by `counts`."""
-        known = self.grown.get(key)
+    def grow(self, key: SumKey, counts: Counts, sign: int = 1) -> None:
+        """A sum grew by `counts`, or with sign -1 not by them after all."""
+        grown = self.grown.get(key.uid)
+        if grown is None:
+            grown = self.grown[key.uid] = {}
+        known = grown.get(key)
         if known is None:
-            known = self.grown[key] = Counts()
-        known.add(counts)
+            known = grown[key] = Counts()
+        known.add(counts, sign)
+        if known.empty:
+            del grown[key]
 
 
 class Journal:
@@ -88,6 +103,7 @@ class Journal:
         self.fresh = fresh
         self._changes: dict[str, Changes] = {}
         self._collected: dict[str, Changes] = {}
+        self._waste: list[Changes] = []
         self._failures: set[tuple[str, str]] = set()
         self._failing: set[tuple[str, str]] = set()
         self._forgotten: dict[str, None] = {}
@@ -101,7 +117,7 @@ class Journal:
     @property
     def size(self) -> int:
         """About how many keys it holds: without a store they are more than the ledger has."""
-        return sum(len(one.cells) + len(one.grown) for one in self._changes.values())
+        return sum(one.size for one in self._changes.values())
 
     def of(self, reporter: str) -> Changes:
         """The changes of a reporter, to be added to."""
@@ -121,25 +137,29 @@ class Journal:
             changes.forget(uid)
 
     def collect(self, ledger: Ledger, batch: Batch, now: float) -> Iterator[None]:
-        """Fill a batch; yields now and then, so that something else may happen in between."""
+        """Fill a batch; yields after each reporter, so that something else may happen then."""
         batch.oldest = {int(f): f.oldest(now) for f in (Family.MINUTE, Family.HOUR)}
         batch.fresh = self.fresh
         self._forgetting, self._forgotten = list(self._forgotten), {}
         batch.forgotten = self._forgetting
         self._failing, self._failures = self._failures, set()
         _failures(ledger, self._failing, batch)
-        rows = 0
         for name in list(self._changes):
             changes = self._collected[name] = self._changes.pop(name)
             _reporter(name, ledger.reporters.get(name), changes, batch)
-            if batch.rows - rows >= SLICE_ROWS:
-                rows = batch.rows
-                yield
+            yield
 
     def saved(self) -> None:
         """What was collected is safe."""
         self.fresh = False
+        self._waste.extend(self._collected.values())
         self._drop()
+
+    def sweeping(self) -> Iterator[None]:
+        """Free the memory of what is safe in small steps: in one go it would take long."""
+        while self._waste:
+            self._waste.pop()
+            yield
 
     def put_back(self) -> None:
         """What was collected could not be saved."""
@@ -150,7 +170,7 @@ class Journal:
             changes.cells |= old.cells
             changes.lives |= old.lives
             changes.uses |= old.uses
-            for key, counts in old.grown.items():
+            for key, counts in old.sums():
                 changes.grow(key, counts)
         self._failures |= self._failing
         self._forgotten |= dict.fromkeys(self._forgetting)
@@ -168,29 +188,39 @@ def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Bat
         batch.reporters.append(ReporterRow(name, reporter.heard, reporter.gone))
         batch.uses.extend(UseRow(name, uid, model) for uid, model in changes.uses)
     lives = {} if reporter is None else reporter.incarnations
+    ended = {} if reporter is None else reporter.ended
     for incarnation in changes.lives:
-        life = lives.get(incarnation)
-        if reporter is not None and incarnation in reporter.ended:
-            batch.lives.append(LifeRow(name, incarnation, 0.0, 0.0, 0, ENDED, ENDED, ENDED))
-        elif life is None:
-            batch.gone_lives.append((name, incarnation))
-        else:
-            marks = (life.sealed.get(family, -1) for family in Family)
-            row = (name, incarnation, life.offset, life.heard, life.told_ms, *marks)
-            batch.lives.append(LifeRow._make(row))
+        _life(name, incarnation, lives.get(incarnation), batch, ended=incarnation in ended)
     for incarnation, family, bucket in changes.cells:
-        life = lives.get(incarnation)
-        cells = [] if life is None else _cells(life, family, bucket)
-        if cells:
-            row = CellsRow(name, incarnation, family, bucket, cells_to_bytes(cells))
-            batch.cells.append(row)
-        else:
-            batch.gone_cells.append((name, incarnation, family, bucket))
+        _bucket((name, incarnation, family, bucket), lives.get(incarnation), batch)
     batch.grown.extend(
         SumRow(*key, counts_to_bytes(counts))
-        for key, counts in changes.grown.items()
+        for key, counts in changes.sums()
         if key.bucket >= batch.oldest[key.family]
     )
+
+
+def _life(
+    name: str, incarnation: str, life: Incarnation | None, batch: Batch, *, ended: bool
+) -> None:
+    """The row of an incarnation."""
+    if ended:
+        batch.lives.append(LifeRow(name, incarnation, 0.0, 0.0, 0, ENDED, ENDED, ENDED))
+    elif life is None:
+        batch.gone_lives.append((name, incarnation))
+    else:
+        marks = (life.sealed.get(family, -1) for family in Family)
+        row = (name, incarnation, life.offset, life.heard, life.told_ms, *marks)
+        batch.lives.append(LifeRow._make(row))
+
+
+def _bucket(key: tuple[str, str, int, int], life: Incarnation | None, batch: Batch) -> None:
+    """The row of a bucket."""
+    cells = [] if life is None else _cells(life, *key[2:])
+    if cells:
+        batch.cells.append(CellsRow(*key, cells_to_bytes(cells)))
+    else:
+        batch.gone_cells.append(key)
 
 
 def _cells(life: Incarnation, family: int, bucket: int) -> list[SavedCell]:
@@ -234,9 +264,6 @@ def _all_of(reporter: Reporter, journal: Journal) -> None:
             # What is saved as a cell is not sealed.
             of = whole if key.family == Family.HOUR else changes
             sum_key = sum_of(name, key, kept.placed, kept.model)
-            known = of.grown.get(sum_key)
-            if known is not None:
-                known.add(kept.counts, -1)
-                if known.empty:
-                    del of.grown[sum_key]
+            if sum_key in of.grown.get(sum_key.uid, ()):
+                of.grow(sum_key, kept.counts, -1)
     changes.lives.update(reporter.ended)

@@ -6,7 +6,7 @@ them still reads. Which rows are due is `journal`'s, what they become again `res
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from nexus_quality.counts import NUMBERS, Counts
 from nexus_quality.report import Cell
 
 FLEET = ""
+SWEEP_ROWS = 2000
 ENDED = 2**62
 _numbers = attrgetter(*NUMBERS)
 _encode = msgspec.msgpack.Encoder().encode
@@ -154,16 +155,12 @@ class Batch:
     failures: list[FailureRow] = field(default_factory=list)
     grown: list[SumRow] = field(default_factory=list)
 
-    @property
-    def rows(self) -> int:
-        """How many rows it writes or deletes."""
-        return (
-            len(self.gone_cells)
-            + len(self.cells)
-            + len(self.grown)
-            + len(self.reporters)
-            + len(self.lives)
-        )
+    def sweeping(self) -> Iterator[None]:
+        """Free the memory of a batch that was written in small steps."""
+        for rows in (self.gone_cells, self.uses, self.cells, self.grown):
+            while rows:
+                del rows[-SWEEP_ROWS:]
+                yield
 
 
 def cells_to_bytes(cells: list[SavedCell]) -> bytes:
