@@ -13,6 +13,7 @@ import itertools
 import logging
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import kopf
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 COLLECTOR = (20_000, 50, 100)
 RESTART_SECONDS = (1.0, 2.0, 5.0, 15.0)
+# Peering is off and nobody asks. Without one kopf asks for the user's name, which a pod's may lack.
+NO_PEER: Any = "nexus-operator"
 
 
 class Endless:
@@ -110,6 +113,7 @@ async def one_life(context: Context) -> None:
             settings=kopf_settings(),
             memo=context,
             standalone=True,
+            identity=NO_PEER,
             clusterwide=context.settings.all_namespaces,
             namespaces=[name for name in context.namespaces if name is not None],
             stop_flag=context.stop_flag,
