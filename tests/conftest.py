@@ -13,7 +13,7 @@ from nexus_devtools.controlplane.pytest_fixtures import control_plane, crds, nam
 __all__ = ["control_plane", "crds", "namespace"]
 
 TESTS = Path(__file__).parent
-MARKED_FOLDERS = {TESTS / name: name for name in ("apiserver", "clients", "e2e")}
+MARKED_FOLDERS = {TESTS / name: name for name in ("apiserver", "clients", "e2e", "node")}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,25 @@ def write_certificates(folder: Path, *, now: datetime.datetime) -> Certificates:
     return paths
 
 
+def issue(
+    authority: Pair,
+    paths: Pair,
+    *,
+    common_name: str,
+    organization: str | None = None,
+    addresses: Sequence[str] = (),
+    now: datetime.datetime,
+) -> None:
+    """One more certificate of the CA, valid for a client, and with addresses for a server there
+    too: those, and the API server's names.
+    """
+    certificate = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
+    key = serialization.load_pem_private_key(authority.key.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    subject = _name(common_name, organization)
+    _issue(paths, _Authority(certificate, key), subject=subject, addresses=addresses, now=now)
+
+
 def _name(common_name: str, organization: str | None = None) -> x509.Name:
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if organization is not None:
@@ -135,7 +155,9 @@ def _issue(
     subject: x509.Name,
     now: datetime.datetime,
     serves: bool = False,
+    addresses: Sequence[str] = (),
 ) -> None:
+    serves = serves or bool(addresses)
     key = ec.generate_private_key(ec.SECP256R1())
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
     if serves:
@@ -149,13 +171,15 @@ def _issue(
         .add_extension(issuer_key, critical=False)
     )
     if serves:
-        builder = builder.add_extension(_alternative_names(), critical=False)
+        builder = builder.add_extension(_alternative_names(addresses), critical=False)
     _write(paths, builder.sign(authority.key, hashes.SHA256()), key)
 
 
-def _alternative_names() -> x509.SubjectAlternativeName:
+def _alternative_names(more: Sequence[str]) -> x509.SubjectAlternativeName:
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in SERVER_NAMES]
-    names += [x509.IPAddress(ipaddress.ip_address(address)) for address in SERVER_ADDRESSES]
+    names += [
+        x509.IPAddress(ipaddress.ip_address(address)) for address in (*SERVER_ADDRESSES, *more)
+    ]
     return x509.SubjectAlternativeName(names)
 
 

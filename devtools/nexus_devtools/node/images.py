@@ -1,0 +1,163 @@
+"""Container images: the product's by its Containerfile, and the two a cluster needs for itself.
+
+Built by buildah, without a daemon and without a registry; the base is a small Debian with Python,
+made from its packages. Each is built once per state of what goes into it, and lies in the cache as
+an archive that containerd imports. It pushes nothing anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from nexus_devtools.controlplane.paths import REPOSITORY
+from nexus_devtools.controlplane.progress import Progress
+from nexus_devtools.node.commands import run
+from nexus_devtools.node.errors import NodeError
+from nexus_devtools.node.layout import cache_folder
+from nexus_devtools.node.programs import COREDNS, PAUSE, built
+
+PAUSE_IMAGE = "localhost/pause:dev"
+COREDNS_IMAGE = "localhost/coredns:dev"
+BASE_IMAGE = "localhost/base:dev"
+PRODUCT = ("nexus-operator", "nexus-proxy")
+SOURCES = ("crds", "quality", "operator", "proxy")
+INPUTS = ("Containerfile", "pyproject.toml", "README.md", "requirements")
+BASE_SUITE = "bookworm"
+BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+
+
+def archives() -> dict[str, Path]:
+    """Every image by its name, built first where it is not there yet."""
+    made = {
+        PAUSE_IMAGE: _scratch(PAUSE_IMAGE, built(PAUSE) / "pause"),
+        COREDNS_IMAGE: _scratch(COREDNS_IMAGE, built(COREDNS) / "coredns"),
+    }
+    return made | product_archives()
+
+
+def product_archives() -> dict[str, Path]:
+    """`nexus-operator` and `nexus-proxy` of the sources as they are, by the Containerfile."""
+    key = _digest(_files(*INPUTS, *SOURCES))
+    return {
+        f"docker.io/library/{name}:latest": _cached(f"{name}-{key}", _product(name))
+        for name in PRODUCT
+    }
+
+
+def _product(name: str) -> Callable[[Path], None]:
+    def build(archive: Path) -> None:
+        base = _base()
+        with tempfile.TemporaryDirectory(prefix="nexus-image-") as scratch:
+            context = _context(Path(scratch))
+            with Progress(f"building the image {name}", announce=True):
+                _buildah("pull", "--quiet", f"oci-archive:{base}")
+                tag = f"docker.io/library/{name}:latest"
+                arguments = ("--build-arg", f"BASE={BASE_IMAGE}", "--build-arg", "OFFLINE=1")
+                _buildah("build", "--quiet", "--target", name, *arguments, "-t", tag, str(context))
+                _buildah("push", "--quiet", tag, f"oci-archive:{archive}:{tag}")
+
+    return build
+
+
+def _context(folder: Path) -> Path:
+    """What the Containerfile copies, and the wheels it would otherwise download."""
+    for name in (*INPUTS, *SOURCES):
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    wheels = folder / "wheels"
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    for extra in PRODUCT:
+        requirements = folder / "requirements" / f"{extra.removeprefix('nexus-')}.txt"
+        options = ("--require-hashes", "--only-binary=:all:", "--dest", wheels)
+        run(*pip, "download", *options, "-r", requirements)
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, folder)
+    return folder
+
+
+def _base() -> Path:
+    key = hashlib.sha256(f"{BASE_SUITE}{BASE_PACKAGES}".encode()).hexdigest()[:16]
+    return _cached(f"base-{key}", _debian)
+
+
+def _debian(archive: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="nexus-base-") as scratch:
+        root = Path(scratch) / "root.tar"
+        with Progress("making the base image from Debian packages (once)", announce=True):
+            options = ("--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}")
+            lean = (
+                "--dpkgopt=path-exclude=/usr/share/doc/*",
+                "--dpkgopt=path-exclude=/usr/share/locale/*",
+                "--dpkgopt=path-exclude=/usr/share/man/*",
+            )
+            run("mmdebstrap", *options, *lean, BASE_SUITE, root)
+        _commit(BASE_IMAGE, archive, (str(root), "/"), ())
+
+
+def _scratch(tag: str, program: Path) -> Path:
+    name = program.name
+    return _cached(
+        f"{name}-{_digest([program])}",
+        lambda archive: _commit(tag, archive, (str(program), f"/{name}"), (f"/{name}",)),
+    )
+
+
+def _commit(tag: str, archive: Path, copied: tuple[str, str], entrypoint: Sequence[str]) -> None:
+    container = _buildah("from", "scratch").strip()
+    _buildah("add", "--quiet", container, *copied)
+    if entrypoint:
+        listed = ",".join(f'"{each}"' for each in entrypoint)
+        _buildah("config", "--entrypoint", f"[{listed}]", container)
+    _buildah("commit", "--quiet", "--rm", container, f"oci-archive:{archive}:{tag}")
+
+
+def _cached(name: str, build: Callable[[Path], None]) -> Path:
+    folder = cache_folder() / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{name}.tar"
+    if not archive.exists():
+        fresh = folder / f".{name}.{os.getpid()}.tar"
+        try:
+            build(fresh)
+            fresh.rename(archive)
+        finally:
+            fresh.unlink(missing_ok=True)
+    return archive
+
+
+def _buildah(*arguments: str) -> str:
+    storage = cache_folder() / "containers"
+    command = ["buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run")]
+    environment = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
+    if done.returncode:
+        last = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise NodeError(f"buildah {arguments[0]}: {last}")
+    return done.stdout
+
+
+def _files(*names: str) -> list[Path]:
+    found = []
+    for name in names:
+        place = REPOSITORY / name
+        found += [place] if place.is_file() else sorted(place.rglob("*"))
+    return [file for file in found if file.is_file() and "__pycache__" not in file.parts]
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        name = file.relative_to(REPOSITORY) if file.is_relative_to(REPOSITORY) else file.name
+        digest.update(f"{name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]

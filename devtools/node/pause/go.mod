@@ -1,0 +1,3 @@
+module nexus.dev/node/pause
+
+go 1.26.0
