@@ -25,7 +25,7 @@ from nexus_operator.metrics import Metrics
 from nexus_operator.notes import Note, overlay_notes, transition_notes
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.prober import Prober
-from nexus_operator.problems import Fatal, outranked, rivalled
+from nexus_operator.problems import Fatal, outranked, rivalled, staying
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.rivals import Rivals
 from nexus_operator.specs import Specs
@@ -96,7 +96,7 @@ class Planner:
         self._written: dict[str, float] = {}
         self._settled: dict[str, tuple[object, ...] | None] = {}
         self._rivals = Rivals(clock=clock, started=lambda: engine.started)
-        self._stepped_down = False
+        self._stepped_down = self._warned = False
         self._plans: Mapping[str, Callable[[str], Plan | None]] = {
             BACKEND_PLURAL: self._backend_plan,
             QUALITY_POLICY_PLURAL: policies.quality,
@@ -118,7 +118,7 @@ class Planner:
 
     def observed(self, backend: LLMBackend, stored: Mapping[str, Any]) -> None:
         """Compares what the API server has with what this process knows of, and steps down for
-        another operator: one that moved the verdict, or hears no fewer proxies.
+        another operator that moved the verdict, or has more right to be here.
         """
         uid, theirs = backend.metadata.uid, backend.status.verdict_generation or 0
         wanted = self._unaccepted.get(uid)
@@ -128,8 +128,8 @@ class Planner:
         rival = self._rivals.wrote(backend, stored)
         if theirs > ours:
             self._step_down(outranked(name=full_name(backend.metadata), theirs=theirs, ours=ours))
-        elif rival and self._hears_no_more(backend):
-            self._step_down(rivalled(name=full_name(backend.metadata)))
+        elif rival:
+            self._meet(backend)
 
     def forget(self, uid: str) -> None:
         """A backend is gone."""
@@ -262,11 +262,16 @@ class Planner:
             self._policies.mark(before.metadata.namespace)
         return notes
 
-    def _hears_no_more(self, backend: LLMBackend) -> bool:
-        """Whether a status speaks of at least as many reporters as this process hears."""
-        published = backend.status.quality
+    def _meet(self, backend: LLMBackend) -> None:
+        """Another operator wrote this status: one of the two is to leave."""
+        published, name = backend.status.quality, full_name(backend.metadata)
         theirs = (published.reporters or 0) if published else 0
-        return theirs >= self._engine.assess(backend.metadata.uid, self._clock()).reporters
+        ours = self._engine.assess(backend.metadata.uid, self._clock()).reporters
+        if not self._rivals.outlast(ours=ours, theirs=theirs):
+            self._step_down(rivalled(name=name))
+        elif not self._warned:
+            self._warned = True
+            log.warning("%s", staying(name=name))
 
     def _step_down(self, problem: Fatal) -> None:
         self._stepped_down = True

@@ -75,6 +75,14 @@ def rivalled(*, name: str) -> Fatal:
     )
 
 
+def staying(*, name: str) -> str:
+    """The same, of one that is to leave in the place of this process."""
+    return (
+        f"another writer changes the status of {name}, and is expected to step down; "
+        "see that one nexus-operator serves each namespace"
+    )
+
+
 def outranked(*, name: str, theirs: int, ours: int) -> Fatal:
     """A higher generation that this process did not write."""
     return Fatal(

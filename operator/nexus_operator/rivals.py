@@ -3,11 +3,14 @@
 Two operators with leases of their own would overwrite each other for ever, each right by what its
 proxies told it. Promises to notice a status that this process neither found, sent nor wrote, and
 that an operator wrote; what a person or another tool puts there is no rival, and is overwritten.
-Which of the two gives way is the planner's to say.
+And that of two which fight over a backend exactly one gives way: the one that hears fewer proxies,
+where both hear as many the one that came later. For a status is only overwritten by who has seen
+it, so a process that gives way at the sight of one never writes what would make the other do so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +24,10 @@ from nexus_operator.material import without_foreign_conditions
 # The last write of the process that this one replaces may still be under way.
 SETTLED_SECONDS = paced(20.0)
 MOST_SENT = 4
+# One that was here first lets the other see so, for longer than that one is deaf to it.
+ESTABLISHED_SECONDS = paced(120.0)
+PATIENCE_SECONDS = paced(60.0)
+FORGOTTEN_SECONDS = paced(600.0)
 
 
 class Rivals:
@@ -30,6 +37,7 @@ class Rivals:
         self._clock = clock
         self._started = started
         self._expected: dict[str, list[LLMBackendStatus]] = {}
+        self._met = self._seen = -math.inf
 
     def sending(self, uid: str, status: LLMBackendStatus) -> None:
         """This status may be stored from now on, also if the answer to the write is lost."""
@@ -52,6 +60,19 @@ class Rivals:
         self._expected[uid] = [status]
         settled = self._clock() - self._started() >= SETTLED_SECONDS
         return expected is not None and settled and writers(stored) == {FIELD_MANAGER}
+
+    def outlast(self, *, ours: int, theirs: int) -> bool:
+        """Whether this process stays, at the sight of a status that another operator wrote; `ours`
+        and `theirs`: the proxies that either hears about the backend.
+        """
+        now = self._clock()
+        if now - self._seen > FORGOTTEN_SECONDS:
+            self._met = now
+        self._seen = now
+        if ours != theirs:
+            return ours > theirs
+        here_first = self._met - self._started() >= ESTABLISHED_SECONDS
+        return here_first and now - self._met < PATIENCE_SECONDS
 
 
 def writers(stored: Mapping[str, Any]) -> set[str]:

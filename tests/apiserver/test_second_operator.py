@@ -25,12 +25,14 @@ from nexus_devtools.e2e import backend, eventually, policy
 from nexus_devtools.gate import Gate
 from nexus_devtools.product import Product, environment, free_address
 from nexus_devtools.reports import Counters
+from nexus_operator.rivals import ESTABLISHED_SECONDS
 
 Stored = dict[str, Any]
 # Start-up lasts 3 s at this pace: only after it does an operator say what nobody told it.
-SETTINGS = {"NEXUS_TEST_PACE": "20"}
+PACE = 20
+SETTINGS = {"NEXUS_TEST_PACE": str(PACE)}
 OTHER_LEASE = "nexus-operator-other"
-FAILING = {"requests": 40, "errors": 30}
+FAILING: dict[str, int] = {"requests": 40, "errors": 30}
 
 
 class Process:
@@ -94,12 +96,12 @@ class Scene:
     def until(self, holds: Callable[[Stored], object], what: str) -> Stored:
         return eventually(self.status, lambda status: bool(holds(status)), what=what)
 
-    def report(self, operator: Process) -> int:
+    def report(self, operator: Process, counters: Counters | None = None) -> int:
         """The status of the answer to a full report, 0 if there was none."""
         try:
             return httpx.post(
                 f"http://{operator.address}/v1/outcomes",
-                content=self.counters.full(),
+                content=(counters or self.counters).full(),
                 headers={"Authorization": f"Bearer {self.token}"},
                 trust_env=False,
             ).status_code
@@ -231,4 +233,33 @@ def test_one_with_another_lease_does_not_fight_over_figures(
     assert scene.chronicle.status_writes("a") - before <= 12
     status = scene.status()
     assert status["quality"]["requests1h"] >= 40
+    assert scene.generations() == [0]
+
+
+def test_the_one_that_was_here_first_stays_where_both_hear_as_much(
+    scene: Scene, other_lease: Gate
+) -> None:
+    first = Process(scene.product, "first")
+    ready(first)
+    scene.counters.count(scene.uid, requests=40)
+    assert scene.report(first) == 200
+    scene.until(lambda status: "quality" in status, "figures")
+    time.sleep(ESTABLISHED_SECONDS / PACE)
+    second = Process(scene.product, "second", gate=other_lease)
+    ready(second)
+    others = Counters()
+    others.count(scene.uid, requests=400)
+
+    def report() -> int | None:
+        """Either of two proxies reports to its operator; how the second one ended, if it did."""
+        assert scene.report(first) == 200
+        scene.report(second, others)
+        return second.child.exit_code
+
+    eventually(report, lambda code: code == 1, what="the later one steps down")
+    line = "another writer changes the status of "
+    assert first.said(f"{line}{scene.namespace}/a, and is expected to step down")
+    assert f"{line}{scene.namespace}/a: stepping down" in steps_down(second)
+    assert first.readiness() == "ready" and first.said("CRITICAL") == []
+    scene.until(lambda status: status["quality"]["requests1h"] == 40, "the older one's figures")
     assert scene.generations() == [0]
