@@ -1,7 +1,8 @@
 """`python -m bench scale`: what a thousand backends and a thousand reporters cost the operator.
 
-Over connections, against a fake API server, in real time; `--cpu`: in one process on simulated
-time, for a machine that others use as well.
+Over connections, against a fake API server, in real time; `--real`: against a real one, with its
+own counts of what was written; `--cpu`: in one process on simulated time, for a machine that others
+use as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 from bench.scale.cost import costs
 from bench.scale.plan import Size
-from bench.scale.run import measure
+from bench.scale.run import Times, measure
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.add_argument("--settle", type=float, default=75.0, help="seconds before it is quiet")
     parser.add_argument("--quiet", type=float, default=60.0, help="seconds of the quiet phase")
     parser.add_argument("--storm", type=float, default=30.0, help="seconds of the storm")
+    parser.add_argument("--real", action="store_true", help="on a real API server")
+    parser.add_argument("--no-store", action="store_true", help="counters in memory alone")
     parser.add_argument("--cpu", action="store_true", help="CPU time alone, in one process")
     given = parser.parse_args(arguments)
     size = Size(
@@ -33,5 +36,6 @@ def main(arguments: Sequence[str] = ()) -> int:
     if given.cpu:
         costs(size, quiet=int(given.quiet) // 3, storm=int(given.storm) // 3)
         return 0
-    asyncio.run(measure(size, settle=given.settle, quiet=given.quiet, storm=given.storm))
+    times = Times(settle=given.settle, quiet=given.quiet, storm=given.storm)
+    asyncio.run(measure(size, times, real=given.real, store=not given.no_store))
     return 0

@@ -48,11 +48,11 @@ class Proxy:
             on_change=lambda: None,
             on_urgent=self._hurry,
         )
-        self._connection = Connection(world.port, f"pod-{number:04d}")
+        self._connection = Connection(world.port, world.token_of(number))
         self._subjects: list[Subject] = []
-        for backend in size.users_of(number):
-            self.configure(uid_of(backend), SharedVerdict())
-            self._subjects += [self.monitor.subject(uid_of(backend), model) for model in MODELS]
+        for uid in map(world.uid_of, size.users_of(number)):
+            self.configure(uid, SharedVerdict())
+            self._subjects += [self.monitor.subject(uid, model) for model in MODELS]
         self._remember(size)
 
     def configure(self, uid: str, shared: SharedVerdict) -> None:
@@ -145,13 +145,23 @@ class Proxy:
 
 
 class Fleet:
-    """All reporters. `broken`: UIDs of backends that fail now; `storm`: all report each second."""
+    """All reporters. `broken`: UIDs of backends that fail now; `storm`: all report each second.
+
+    `uid_of`, `token_of`: the UID of a backend and the token of a reporter, by number.
+    """
 
     def __init__(
-        self, size: Size, port: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        size: Size,
+        port: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        uid_of: Callable[[int], str] = uid_of,
+        token_of: Callable[[int], str] = "pod-{:04d}".format,
     ) -> None:
         self.port = port
         self.clock = clock
+        self.uid_of, self.token_of = uid_of, token_of
         self.broken: set[str] = set()
         self.storm = False
         self.reset()
@@ -159,7 +169,7 @@ class Fleet:
         self._users: dict[str, list[Proxy]] = {}
         for number, proxy in enumerate(self.proxies):
             for backend in size.users_of(number):
-                self._users.setdefault(uid_of(backend), []).append(proxy)
+                self._users.setdefault(self.uid_of(backend), []).append(proxy)
 
     def reset(self) -> None:
         """Begins a new count."""

@@ -1,8 +1,10 @@
 """The operator under measurement: the shipped one, in a process of its own, told what to measure.
 
-`python -m bench.scale.subject BACKENDS` runs it on `api.FakeApi`; without a number on the API
-server of `$KUBECONFIG`, with kopf. Commands come line by line on standard input (`reset`, `read`,
-`recompute`, `stop`), JSON lines go out: answers, and each stored status as a watch would bring it.
+`python -m bench.scale.subject BACKENDS FOLDER` runs it on `api.FakeApi`, its store in FOLDER ("-":
+none); with 0 for a number on the API server of `$KUBECONFIG`, with kopf. Commands come line by line
+on standard input (`reset`, `read`, `recompute`, `stop`), JSON lines go out: answers, each status
+that is sent because of a report, and from the first kind of API server each stored status as a
+watch would bring it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -72,7 +75,9 @@ class Measured:
         self.writes += 1
         since = self._due.pop(uid, None)
         if since is not None:
-            self.delays.append(time.monotonic() - since)
+            now = time.monotonic()
+            self.delays.append(now - since)
+            say(sent=[uid, since, now])
 
     def watch(self, context: Context) -> None:
         """Notes when a backend was touched first and when that turned out to matter."""
@@ -106,7 +111,7 @@ class Measured:
         return {"first": spent[0], "again": min(spent)}
 
 
-async def on_fake(measured: Measured, backends: int) -> None:
+async def on_fake(measured: Measured, settings: Settings, backends: int) -> None:
     """Runs on the API server within."""
     api = FakeApi(
         [manifest(number) for number in range(backends)],
@@ -115,7 +120,7 @@ async def on_fake(measured: Measured, backends: int) -> None:
     )
     credentials = Credentials(server="http://api", origin="bench", namespace=NAMESPACE)
     with mock.patch.object(assembly, "Kube", functools.partial(Kube, transport=api)):
-        context = Context(_settings(), load=lambda: credentials)
+        context = Context(settings, load=lambda: credentials)
     measured.watch(context)
     context.elect()
     await context.start()
@@ -126,10 +131,10 @@ async def on_fake(measured: Measured, backends: int) -> None:
     await context.close()
 
 
-async def on_real(measured: Measured) -> None:
+async def on_real(measured: Measured, settings: Settings) -> None:
     """Runs as the shipped process does."""
     started: list[Context] = []
-    running = asyncio.create_task(operate(_settings(), started=started.append))
+    running = asyncio.create_task(operate(settings, started=started.append))
     while not started or started[0].problem is not None:
         if running.done():
             raise SystemExit(f"the operator ended with {running.result()}")
@@ -181,8 +186,14 @@ def _changed(measured: Measured, plural: str, stored: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _settings() -> Settings:
-    return Settings(namespaces=(NAMESPACE,), host="127.0.0.1", port=0, log_level="warning")
+def _settings(folder: str) -> Settings:
+    return Settings(
+        namespaces=(NAMESPACE,),
+        host="127.0.0.1",
+        port=0,
+        log_level="warning",
+        data_dir=None if folder == "-" else Path(folder),
+    )
 
 
 def main() -> None:
@@ -190,7 +201,8 @@ def main() -> None:
     logging.basicConfig(level="WARNING", stream=sys.stderr)
     measured = Measured()
     gc.set_threshold(*COLLECTOR)
-    work = on_fake(measured, int(sys.argv[1])) if len(sys.argv) > 1 else on_real(measured)
+    backends, settings = int(sys.argv[1]), _settings(sys.argv[2])
+    work = on_fake(measured, settings, backends) if backends else on_real(measured, settings)
     asyncio.run(work)
 
 
