@@ -12,6 +12,7 @@ import uvloop
 from nexus_api import pace
 from nexus_proxy.app import CannotListen, serve
 from nexus_proxy.descriptors import take_all
+from nexus_proxy.http.tls import UnusableFile
 from nexus_proxy.kube.kubeconfig import ConfigError
 from nexus_proxy.logs import configure
 from nexus_proxy.settings import UsageError, parse
@@ -30,7 +31,7 @@ def main() -> int:
             _log.warning("%s is set: this is a test, not a service", pace.VARIABLE)
         take_all()
         uvloop.run(serve(settings, os.environ, Path.home()))
-    except UsageError as error:
+    except (UsageError, UnusableFile) as error:
         sys.stderr.write(f"nexus-proxy: {error}\n")
         return WRONG_USAGE
     except (CannotListen, ConfigError) as error:

@@ -33,6 +33,7 @@ from nexus_proxy.control import Objects
 from nexus_proxy.core import Core, make_gateway
 from nexus_proxy.counters import Counters
 from nexus_proxy.http.gateway import Gateway
+from nexus_proxy.http.listener import listener_of
 from nexus_proxy.keycheck import KeyCheck
 from nexus_proxy.kube.kubeconfig import find_access
 from nexus_proxy.reporting import Reporter
@@ -79,6 +80,7 @@ class Application:
         )
         source.bind(self._control, self._monitor, self._apply)
         self.gateway = make_gateway(core, counters)
+        self.gateway.listener = listener_of(settings)
         self._routes = self._admin_routes(counters)
         self.admin = AdminServer(self._routes.answer)
 
@@ -115,7 +117,7 @@ class Application:
         await _listen(self.admin, self._settings.admin_listen, "--admin-listen")
         await _listen(self.gateway, self._settings.listen, "--listen")
         listen, admin = self._settings.listen, self._settings.admin_listen
-        _log.info("serving on %s", Address(listen.host, self.gateway.port))
+        _log.info("serving on %s%s", Address(listen.host, self.gateway.port), self.gateway.listener)
         _log.info("health and metrics on %s", Address(admin.host, self.admin.port))
 
     async def run(self, stop: asyncio.Event, abort: asyncio.Event) -> None:
@@ -196,7 +198,9 @@ def make_source(
 
 
 async def serve(settings: Settings, environ: Mapping[str, str], home: Path) -> None:
-    """Run one proxy until a signal. Raises ConfigError, InvalidManifests or CannotListen."""
+    """Run one proxy until a signal. Raises ConfigError, InvalidManifests, UnusableFile or
+    CannotListen.
+    """
     counters = Counters()
     source = make_source(settings, environ, home, counters)
     application = Application(settings, source, counters)

@@ -2,8 +2,8 @@
 `NEXUS_ADMIN_LISTEN`.
 
 A flag wins over its twin. Whatever is wrong is said in one line that names the flag, the variable
-or the file; the caller exits with code 2. Nothing is opened here beyond looking whether folders
-exist.
+or the file; the caller exits with code 2. Nothing is opened here beyond looking whether files and
+folders exist.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class Settings:
     report_token_file: Path | None = None
     credentials_dir: Path | None = None
     manifests: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    client_keys_file: Path | None = None
     drain_seconds: int = DRAIN_SECONDS
     log_format: str = "text"
     log_level: str = "info"
@@ -63,6 +66,10 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings of a command line and its environment. Raises UsageError; `--help` exits."""
     given = vars(_parser().parse_args(arguments))
     read = _Reader(given, environ)
+    certificate = read.value("tls_cert_file", _file, None)
+    key = read.value("tls_key_file", _file, None)
+    if (certificate is None) != (key is None):
+        raise UsageError("--tls-cert-file and --tls-key-file belong together: give both or none")
     workers = read.value("workers", _positive, 1)
     if workers != 1:
         raise UsageError("--workers: this version runs one worker; start several proxies instead")
@@ -74,6 +81,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         report_token_file=read.value("report_token_file", Path, None),
         credentials_dir=read.value("credentials_dir", _folder, None),
         manifests=read.value("manifests", _folder, None),
+        tls_cert_file=certificate,
+        tls_key_file=key,
+        client_keys_file=read.value("client_keys_file", _present, None),
         drain_seconds=read.value("drain_seconds", _positive, DRAIN_SECONDS),
         log_format=read.value("log_format", _one_of(LOG_FORMATS), "text"),
         log_level=read.value("log_level", _one_of(LOG_LEVELS), "info"),
@@ -126,6 +136,13 @@ _FLAGS = (
     ("--credentials-dir", "DIR", "mounted Secrets, one folder per Secret, one file per key"),
     ("--workers", "N", "worker processes (1)"),
     ("--manifests", "DIR", "standalone: read the objects from YAML files instead of a cluster"),
+    (
+        "--tls-cert-file",
+        "FILE",
+        "listen with TLS: certificate chain, PEM, followed when it changes",
+    ),
+    ("--tls-key-file", "FILE", "the private key of --tls-cert-file"),
+    ("--client-keys-file", "FILE|DIR", "clients must send one of these keys as a bearer token"),
     ("--drain-seconds", "N", "how long requests may go on after SIGTERM (3600)"),
     ("--log-format", "json|text", "how log lines are written (text)"),
     ("--log-level", "LEVEL", f"{', '.join(LOG_LEVELS)} (info)"),
@@ -151,6 +168,20 @@ def _folder(text: str) -> Path:
     path = Path(text)
     if not path.is_dir():
         raise ValueError(f"no such folder: {text}")
+    return path
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(f"no such file: {text}")
+    return path
+
+
+def _present(text: str) -> Path:
+    path = Path(text)
+    if not path.exists():
+        raise ValueError(f"no such file or folder: {text}")
     return path
 
 

@@ -13,6 +13,8 @@ import socket
 import time
 from pathlib import Path
 
+from nexus_devtools.rawhttp.peers import Peer, open_client
+
 NGINX = """
 {user}
 daemon off;
@@ -85,6 +87,10 @@ class Oracle:
     def _listens(self) -> bool:
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+    async def open(self) -> Peer:
+        """A client's connection to it."""
+        return await open_client(self.port)
 
     async def patience(self, _sent: int) -> None:
         """Wait until its timeouts have passed."""

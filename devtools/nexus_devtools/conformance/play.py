@@ -15,7 +15,7 @@ from typing import Protocol
 
 from nexus_devtools.conformance.case import Case, End, Run, Step
 from nexus_devtools.rawhttp.messages import Incomplete, Message, answer, post, read_message
-from nexus_devtools.rawhttp.peers import Peer, Script, open_client, until
+from nexus_devtools.rawhttp.peers import Peer, Script, until
 
 PROBE = b'{"model":"m","messages":[],"user":"probe"}'
 PROBED = b'{"probed":true}'
@@ -26,7 +26,8 @@ QUIET_SECONDS = 0.7  # so long nothing comes: nothing will
 class Target(Protocol):
     """A proxy in front of the scripted backend."""
 
-    port: int
+    async def open(self) -> Peer:
+        """A client's connection to it."""
 
     async def patience(self, sent: int) -> None:
         """Return once any peer that should have said something has been given up; the client has
@@ -104,7 +105,7 @@ class Player:
     async def play(self) -> None:
         """Play it; the run holds what happened."""
         run = self._run
-        self._client = client = await open_client(self._target.port)
+        self._client = client = await self._target.open()
         try:
             with contextlib.suppress(ConnectionError):
                 for step in self._case.sends:
@@ -177,7 +178,7 @@ class Player:
             run.afterwards = _judged(message)
 
     async def _ask_anew(self) -> None:
-        client = await open_client(self._target.port)
+        client = await self._target.open()
         try:
             await client.send(post(PROBE))
             self._run.afterwards = _judged(await client.receive())

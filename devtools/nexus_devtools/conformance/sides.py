@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 from nexus_devtools.conformance.case import Case, Run
 from nexus_devtools.conformance.oracle import Oracle
 from nexus_devtools.conformance.play import Player, guarded
 from nexus_devtools.rawhttp.messages import Message, Readable, read_message
-from nexus_devtools.rawhttp.peers import Upstream, until
+from nexus_devtools.rawhttp.peers import Peer, Upstream, open_client, until
 from nexus_devtools.rawhttp.stage import Stage
+from nexus_proxy.http.listener import Listener
 from nexus_proxy.routing.candidate import Timeouts
 
 # Far beyond every deadline of the byte path that a silent peer can run into.
@@ -19,22 +21,38 @@ SMALL = 1000  # a body that is read even by a backend that answers early
 TIMEOUTS = Timeouts(connect=5.0, first_token=20.0, idle=10.0, response=30.0)
 
 
+Entrance = tuple[Listener, ssl.SSLContext]
+"""How clients come in, and what they trust."""
+
+
 class _Staged:
     """The gateway of a stage; time passes by its tick."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.port = stage.gateway.port
+
+    async def open(self) -> Peer:
+        stage = self._stage
+        known = set(stage.gateway.clients)
+        peer = await open_client(stage.gateway.port, stage.trust)
+        # A handshake ends at the server later than at the client.
+        await until(lambda: stage.trust is None or stage.gateway.clients - known)
+        return peer
 
     async def patience(self, sent: int) -> None:
         await until(lambda: self._stage.counters.bytes_received >= sent)
         self._stage.tick(PATIENCE_SECONDS)
 
 
-async def against_proxy(case: Case, *, record: bool = False) -> str:
-    """Play a case against this proxy; every attempt must have begun and ended once."""
+async def against_proxy(
+    case: Case, *, record: bool = False, entrance: Entrance | None = None
+) -> str:
+    """Play a case against this proxy; every attempt must have begun and ended once. With an
+    `entrance` its clients come in by TLS.
+    """
     run = Run()
-    stage = Stage(max_body_bytes=MAX_BODY_BYTES)
+    listener, trust = entrance or (Listener(), None)
+    stage = Stage(max_body_bytes=MAX_BODY_BYTES, listener=listener, trust=trust)
     await stage.start()
     try:
         upstream = await stage.backend(guarded(case.backend, run), timeouts=TIMEOUTS)

@@ -159,6 +159,6 @@ class Upstream:
         return len(self.peers)
 
 
-async def open_client(port: int) -> Peer:
+async def open_client(port: int, tls: ssl.SSLContext | None = None) -> Peer:
     """A client connection to a port on loopback."""
-    return Peer(*await asyncio.open_connection("127.0.0.1", port, limit=2**26))
+    return Peer(*await asyncio.open_connection("127.0.0.1", port, limit=2**26, ssl=tls))

@@ -7,6 +7,7 @@ its place.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from nexus_devtools.rawhttp.messages import Message, post
 from nexus_devtools.rawhttp.peers import Peer, Script, Upstream, open_client
 from nexus_proxy.counters import Counters
 from nexus_proxy.http.gateway import Gateway
+from nexus_proxy.http.listener import Listener
 from nexus_proxy.routing.candidate import Backend, Candidate, Credentials, Origin, Timeouts
 from nexus_proxy.routing.request import Call, Endpoint
 from nexus_proxy.routing.router import Choice, Reason, Rejection
@@ -95,6 +97,8 @@ class Stage:
     subjects: list[FakeSubject] = field(default_factory=list)
     gateway: Gateway = field(init=False)
     max_body_bytes: int = 64 * 1024 * 1024
+    listener: Listener = field(default_factory=Listener)
+    trust: ssl.SSLContext | None = None  # of its clients, if they speak TLS
 
     async def start(self) -> None:
         self.gateway = Gateway(
@@ -103,6 +107,7 @@ class Stage:
             counters=self.counters,
             max_body_bytes=self.max_body_bytes,
         )
+        self.gateway.listener = self.listener
         await self.gateway.start("127.0.0.1", 0)
 
     async def backend(
@@ -146,7 +151,7 @@ class Stage:
         return upstream
 
     async def client(self) -> Peer:
-        peer = await open_client(self.gateway.port)
+        peer = await open_client(self.gateway.port, self.trust)
         self.clients.append(peer)
         return peer
 

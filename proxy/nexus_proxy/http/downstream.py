@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote_to_bytes
 
+from nexus_proxy.http import client_keys
 from nexus_proxy.http.exchange import Exchange
 from nexus_proxy.http.local import (
     MODEL_PREFIX,
@@ -58,6 +59,7 @@ class ClientConnection(asyncio.Protocol):
         "_deadline",
         "_exchange",
         "_gateway",
+        "_keys",
         "_lingering",
         "_pending",
         "_pending_bytes",
@@ -77,7 +79,8 @@ class ClientConnection(asyncio.Protocol):
         self._gateway = gateway
         self._counters = gateway.counters
         self._queue: deque[tuple[Request, bytes]] = deque()
-        self._reader = RequestReader(self._queue, max_body=gateway.max_body_bytes)
+        self._keys = gateway.listener.keys
+        self._reader = RequestReader(self._queue, max_body=gateway.max_body_bytes, keys=self._keys)
         self._pending: list[bytes] = []  # read ahead, not parsed
         self._pending_bytes = 0
         self._exchange: Exchange | None = None
@@ -270,8 +273,12 @@ class ClientConnection(asyncio.Protocol):
         self._serving = request
         self.http10 = request.http10
         endpoint = request.endpoint
-        if request.refusal is not None:
-            self._refuse(*request.refusal)
+        refusal = request.refusal
+        keys = self._keys
+        if keys is not None and refusal is None and request.admitted is not keys.current:
+            refusal = keys.refusal(request)  # its head is older than the keys
+        if refusal is not None:
+            self._refuse(*refusal)
             return
         if endpoint is None:
             self._answer_locally(request)
@@ -329,8 +336,13 @@ class ClientConnection(asyncio.Protocol):
         self.finished(close=close)
 
     def _refuse(self, status: int, message: str, code: str = "bad_request") -> None:
-        """Answer what is no request, or too much of one, and read no further."""
-        self._write_local(error_answer(status, message, close=True, code=code))
+        """Answer what is no request, too much of one or a stranger's, and read no further."""
+        lines = b""
+        if status == client_keys.STATUS:
+            code, lines = client_keys.CODE, client_keys.CHALLENGE
+            endpoint = self._serving.endpoint if self._serving is not None else None
+            self._counters.request(endpoint.value if endpoint is not None else "other", status)
+        self._write_local(error_answer(status, message, close=True, code=code, lines=lines))
         self._closing = self._lingering = True
         self._serving = None
         # Bytes may still be coming in: closing now would reset the connection and could take the
@@ -338,6 +350,8 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = self._gateway.now + LINGER_SECONDS
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        else:
+            self.transport.close()  # TLS: says its end, and throws away what comes until the peer's
         if self._pending_bytes > MAX_PENDING:
             self.transport.resume_reading()
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from nexus_proxy.http.downstream import ClientConnection
+from nexus_proxy.http.listener import Listener
 from nexus_proxy.http.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Gateway:
     `queue` is where requests wait, if the router has any wait; `spending` counts what they cost;
     connections beyond `max_clients` are told to come back; `resolver` knows where names lead.
 
-    `now` is the time of the last tick, good enough for everything that is compared at ticks.
+    `listener` says how clients come in and is set before they do. `now` is the time of the last
+    tick, good enough for everything that is compared at ticks.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Gateway:
         self.max_body_bytes = max_body_bytes
         self.max_clients = max_clients
         self.resolver = resolver or Resolver(clock=clock, told=counters.looked_up)
+        self.listener = Listener()
         self.now = clock()
         self._crashes = 0
         self._silent_until = self.now
@@ -86,7 +89,9 @@ class Gateway:
 
     async def _listen(self, **where: Any) -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: ClientConnection(self), backlog=BACKLOG, **where)
+        server = await loop.create_server(
+            lambda: ClientConnection(self), backlog=BACKLOG, **where, **self.listener.options()
+        )
         self._servers.append(server)
 
     def tick(self, now: float) -> None:
@@ -102,6 +107,7 @@ class Gateway:
         for pool in tuple(self.pools):
             pool.expire(now)
         self.resolver.tick(now)
+        self.listener.look()
 
     def charge(self, backend: Backend, nano_usd: int, now: float, *, estimated: bool) -> None:
         """An attempt cost so much."""

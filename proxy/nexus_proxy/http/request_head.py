@@ -24,12 +24,14 @@ class Request:
 
     `lines` are the header lines to forward, `length` the declared body length in bytes (None:
     chunked or none), `endpoint` what a POST to its path asks for. `refusal` is `(status, message)`
-    once it is clear that it cannot be served. A settled head may stand for many equal requests.
+    once it is clear that it cannot be served, `admitted` the client keys that let it in. A settled
+    head may stand for many equal requests.
     """
 
     __slots__ = (
         "_middle",
         "accept_encoding",
+        "admitted",
         "credentials",
         "endpoint",
         "expects",
@@ -66,6 +68,7 @@ class Request:
         self.credentials: tuple[tuple[bytes, bytes], ...] = ()
         self.named: frozenset[bytes] | None = None
         self.refusal: tuple[int, str] | None = None
+        self.admitted: object = None
         self._middle: tuple[frozenset[bytes], bool, bytes] | None = None
 
     def settle(self, *, upgrade: bool) -> None:

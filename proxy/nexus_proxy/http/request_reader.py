@@ -7,6 +7,7 @@ refusal to answer it with (the connection's last, then). It writes nothing and s
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 import httptools
 
@@ -14,6 +15,9 @@ from nexus_proxy.http.heads import without
 from nexus_proxy.http.known import KnownHead
 from nexus_proxy.http.request_head import REQUEST_ROLES, Request
 from nexus_proxy.routing.request import ENDPOINTS
+
+if TYPE_CHECKING:
+    from nexus_proxy.http.client_keys import ClientKeys
 
 MAX_HEAD_BYTES = 64 * 1024
 
@@ -37,6 +41,7 @@ class RequestReader:
         "_first",
         "_head_bytes",
         "_headed",
+        "_keys",
         "_known",
         "_lines",
         "_max_body",
@@ -49,8 +54,15 @@ class RequestReader:
         "request",
     )
 
-    def __init__(self, queue: deque[tuple[Request, bytes]], *, max_body: int) -> None:
+    def __init__(
+        self,
+        queue: deque[tuple[Request, bytes]],
+        *,
+        max_body: int,
+        keys: ClientKeys | None = None,
+    ) -> None:
         self._queue = queue
+        self._keys = keys
         self._max_body = max_body
         self._parser = httptools.HttpRequestParser(self)
         self._known: KnownHead[Request] = KnownHead()
@@ -210,6 +222,8 @@ class RequestReader:
             request.refusal = self._too_large()
         if len(lines) + len(request.url) > MAX_HEAD_BYTES:
             request.refusal = _HEAD_TOO_LARGE
+        if self._keys is not None and request.refusal is None:
+            request.refusal = self._keys.refusal(request)  # before a body is taken of a stranger
         if request.refusal is not None:
             request.keep_alive = False
         elif usual and request.keep_alive and not request.expects:

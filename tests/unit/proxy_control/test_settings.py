@@ -22,8 +22,13 @@ def test_the_defaults_are_the_contracts() -> None:
 
 
 def test_every_flag_has_an_environment_twin(tmp_path: Path) -> None:
+    for name in ("tls.crt", "tls.key", "keys"):
+        (tmp_path / name).touch()
     flags = {
         "--namespace": "team",
+        "--tls-cert-file": str(tmp_path / "tls.crt"),
+        "--tls-key-file": str(tmp_path / "tls.key"),
+        "--client-keys-file": str(tmp_path / "keys"),
         "--listen": "[::1]:81",
         "--admin-listen": "0.0.0.0:0",
         "--operator-url": "https://op",
@@ -57,6 +62,9 @@ WRONG = [
     (["--operator-url", "op:8080"], "--operator-url: 'op:8080' is no URL"),
     (["--manifests", "/no/such"], "--manifests: no such folder: /no/such"),
     (["--credentials-dir", "/no/such"], "--credentials-dir: no such folder"),
+    (["--tls-cert-file", "/no/such"], "--tls-cert-file: no such file: /no/such"),
+    (["--client-keys-file", "/no/such"], "--client-keys-file: no such file or folder: /no/such"),
+    (["--tls-key-file", __file__], "--tls-cert-file and --tls-key-file belong together: give both"),
     (["--log-format", "xml"], "--log-format: 'xml' is none of text, json"),
     (["--log-level", "loud"], "--log-level: 'loud' is none of debug"),
     (["--workers", "0"], "--workers: '0' is no positive number"),
