@@ -49,6 +49,7 @@ class SimulatedBackend:
         script: Script | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        control_port: int = 0,
     ) -> None:
         self.name = name
         self.models = tuple(models)
@@ -57,7 +58,7 @@ class SimulatedBackend:
         self._ledger = Ledger(name)
         self._created = int(time.time())
         self._number = 0
-        self._where = (host, port)
+        self._where = (host, port, control_port)
         self._runner = web.AppRunner(
             self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=0.2
         )
@@ -66,9 +67,9 @@ class SimulatedBackend:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        host, port = self._where
+        host, port, control_port = self._where
         self._main = Listener(self._counting(server), host=host, port=port)
-        self._control = Listener(server, host=host)
+        self._control = Listener(server, host=host, port=control_port)
         self._control.open()
         self.apply(self._script)
         await self._control.opened()

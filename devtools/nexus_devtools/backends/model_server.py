@@ -25,13 +25,14 @@ _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to stop; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m nexus_devtools.backends.model_server")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a pod")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     options = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        server = _start(weights(), port=options.port)
+        server = _start(weights(), host=options.host, port=options.port)
     except PackagesMissingError as error:
         print(f"the model server cannot start: {error}", file=sys.stderr)
         return 1
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _start(model: Path, *, port: int) -> Any:
+def _start(model: Path, *, host: str, port: int) -> Any:
     try:
         import xllamacpp
     except ModuleNotFoundError as error:
@@ -57,7 +58,7 @@ def _start(model: Path, *, port: int) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.model_alias = {MODEL_NAME}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [host]
     params.port = port
     params.use_jinja = True
     params.chat_template = _TEMPLATE.read_text(encoding="utf-8")

@@ -30,7 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not models:
         print("--models: name at least one model", file=sys.stderr)
         return 2
-    backend = SimulatedBackend(name=options.name, models=models, script=script, port=options.port)
+    backend = SimulatedBackend(
+        name=options.name,
+        models=models,
+        script=script,
+        host=options.host,
+        port=options.port,
+        control_port=options.control_port,
+    )
     try:
         asyncio.run(_serve(backend))
     except OSError as error:
@@ -44,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m nexus_devtools.backends.simulated",
         description="An openly simulated OpenAI-compatible backend with scripted faults.",
     )
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a pod")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--control-port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--name", default="sim", help="appears in the ids of its answers")
     parser.add_argument("--models", default="sim-model", help="comma-separated model names")
     parser.add_argument("--script", default="{}", help="JSON as for POST /_script")
