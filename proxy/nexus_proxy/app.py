@@ -16,9 +16,10 @@ import os
 import random as chance
 import secrets
 import signal
+import sys
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
@@ -32,13 +33,15 @@ from nexus_proxy.cluster import ClusterSource
 from nexus_proxy.control import Objects
 from nexus_proxy.core import Core, make_gateway
 from nexus_proxy.counters import Counters
-from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.http.listener import listener_of
 from nexus_proxy.keycheck import KeyCheck
 from nexus_proxy.kube.kubeconfig import find_access
 from nexus_proxy.reporting import Reporter
 from nexus_proxy.settings import Address, Settings
 from nexus_proxy.source import Source
+
+if TYPE_CHECKING:
+    from nexus_proxy.workers.crew import Crew
 
 TICK_SECONDS = 1.0
 SECRETS_SECONDS = 10
@@ -50,8 +53,22 @@ class CannotListen(Exception):
     """A port could not be taken; the message names it and the flag."""
 
 
+class Front(Protocol):
+    """What serves the clients: a gateway in this process, or workers."""
+
+    port: int
+
+    async def start(self, host: str, port: int) -> None: ...
+
+    def tick(self, now: float) -> None: ...
+
+    async def drain(self, timeout: float) -> bool: ...
+
+    async def cut_short(self) -> None: ...
+
+
 class Application:
-    """One proxy process."""
+    """One proxy: this process alone, or the parent of its workers."""
 
     def __init__(self, settings: Settings, source: Source, counters: Counters) -> None:
         self._settings = settings
@@ -60,9 +77,11 @@ class Application:
         self._reporter = Reporter(
             deliver=source.deliver, clock=boot_clock, random=chance.random, counters=counters
         )
+        self._listener = listener_of(settings)
+        crew = _crew(settings, source, counters)
         core = Core(
             secrets=source.secrets,
-            shared=source.shared,
+            shared=crew.noting(source.shared) if crew else source.shared,
             utc=source.utc,
             counters=counters,
             incarnation=secrets.token_hex(16),
@@ -79,15 +98,28 @@ class Application:
             random=chance.random,
         )
         source.bind(self._control, self._monitor, self._apply)
-        self.gateway = make_gateway(core, counters)
-        self.gateway.listener = listener_of(settings)
-        self._routes = self._admin_routes(counters)
+        self.front: Front
+        if crew is None:
+            self.front = gateway = make_gateway(core, counters)
+            gateway.listener = self._listener
+        else:
+            self.front = crew
+            crew.attach(core)
+        self._routes = self._admin_routes(counters, crew)
         self.admin = AdminServer(self._routes.answer)
 
-    def _admin_routes(self, counters: Counters) -> AdminRoutes:
+    def _admin_routes(self, counters: Counters, crew: Crew | None) -> AdminRoutes:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(ProxyCollector(counters, self.router, self._source.metrics))
-        ProcessCollector(registry=registry)
+        waits = self._waits_for if crew is None else lambda: self._waits_for() or crew.lacking()
+        ready = lambda: not waits()  # noqa: E731
+        registry.register(ProxyCollector(counters, self.router, self._source.metrics, ready=ready))
+        if crew is None:
+            ProcessCollector(registry=registry)
+        else:
+            from nexus_proxy.admin.processes import Processes
+
+            registry.register(Processes(crew.pids))
+            registry.register(crew)
         return AdminRoutes(
             router=self.router,
             registry=registry,
@@ -99,8 +131,12 @@ class Application:
                 budget=self._control.budget_stats(),
             ),
             clock=boot_clock,
-            waiting_for=self._source.waiting_for,
+            waits_for=waits,
         )
+
+    def _waits_for(self) -> str:
+        """What routing waits for, "" once there is a table."""
+        return "" if self.router.ready else self._source.waiting_for()
 
     def _apply(self, objects: Objects) -> None:
         was_ready = self.router.ready
@@ -115,9 +151,9 @@ class Application:
     async def start(self) -> None:
         """Listen on both addresses. Raises CannotListen."""
         await _listen(self.admin, self._settings.admin_listen, "--admin-listen")
-        await _listen(self.gateway, self._settings.listen, "--listen")
+        await _listen(self.front, self._settings.listen, "--listen")
         listen, admin = self._settings.listen, self._settings.admin_listen
-        _log.info("serving on %s%s", Address(listen.host, self.gateway.port), self.gateway.listener)
+        _log.info("serving on %s%s", Address(listen.host, self.front.port), self._listener)
         _log.info("health and metrics on %s", Address(admin.host, self.admin.port))
 
     async def run(self, stop: asyncio.Event, abort: asyncio.Event) -> None:
@@ -128,9 +164,9 @@ class Application:
             await _first(stop.wait(), tasks)
             _log.info("stopping: requests in flight may finish")
             self._routes.draining = True
-            drain = self.gateway.drain(float(self._settings.drain_seconds))
+            drain = self.front.drain(float(self._settings.drain_seconds))
             await _first(_either(drain, abort.wait()), tasks)
-            await self.gateway.cut_short()
+            await self.front.cut_short()
         finally:
             for task in tasks:
                 task.cancel()
@@ -148,7 +184,7 @@ class Application:
             await asyncio.sleep(TICK_SECONDS)
             now = boot_clock()
             self._monitor.tick(now)
-            self.gateway.tick(now)
+            self.front.tick(now)
             self._source.tick(now)
             beats += 1
             due = beats % SECRETS_SECONDS == 0 or self._source.secrets.changed()
@@ -156,7 +192,21 @@ class Application:
                 self._control.reinstall()
 
 
-async def _listen(server: Gateway | AdminServer, address: Address, flag: str) -> None:
+def _crew(settings: Settings, source: Source, counters: Counters) -> Crew | None:
+    if settings.workers == 1:
+        return None
+    # One process alone needs nothing of this.
+    from nexus_proxy.workers.crew import Crew
+
+    return Crew(
+        workers=settings.workers,
+        arguments=sys.argv[1:],
+        secrets=source.secrets,
+        counters=counters,
+    )
+
+
+async def _listen(server: Front | AdminServer, address: Address, flag: str) -> None:
     try:
         await server.start(address.host, address.port)
     except OSError as error:

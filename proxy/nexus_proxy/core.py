@@ -18,6 +18,7 @@ from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.pricing.limits import limits
 from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.queue import Queue
+from nexus_proxy.routing.retry import RetryBudget
 from nexus_proxy.routing.router import Router
 from nexus_proxy.secrets import SecretSource
 from nexus_quality.monitor import Monitor
@@ -42,8 +43,9 @@ class Core:
         started: float,
         on_urgent: Callable[[float], None],
         limits_of: LimitsOf = limits,
+        retries: RetryBudget | None = None,
     ) -> None:
-        self.router = Router(counters=counters)
+        self.router = Router(counters=counters, retries=retries)
         self.monitor = Monitor(
             incarnation=incarnation,
             started=started,
@@ -68,15 +70,20 @@ class Core:
         )
 
 
-def make_gateway(core: Core, counters: Counters) -> Gateway:
-    """The serving half: requests wait, cost and are counted as this core decides."""
+def make_queue(core: Core, counters: Counters) -> Queue:
+    """Where requests wait, woken by whatever this core learns."""
     queue = Queue(core.router, clock=boot_clock, later=_later, counters=counters.queue)
     core.router.woken = queue.stir
+    return queue
+
+
+def make_gateway(core: Core, counters: Counters, queue: Queue | None = None) -> Gateway:
+    """The serving half: requests wait, cost and are counted as this core decides."""
     return Gateway(
         router=core.router,
         clock=boot_clock,
         counters=counters,
-        queue=queue,
+        queue=queue or make_queue(core, counters),
         spending=core.monitor.spending,
         max_clients=clients_that_fit(limit()),
     )

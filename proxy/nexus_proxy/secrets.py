@@ -93,6 +93,10 @@ class FileSecrets:
         """Take in the Secrets of changed manifests."""
         self._secrets = secrets
 
+    def all(self) -> dict[str, dict[str, str]]:
+        """Those of the manifests."""
+        return {name: dict(values) for name, values in self._secrets.items()}
+
     def get(self, secret: str, key: str) -> str | None:
         value = self._secrets.get(secret, {}).get(key)
         return (

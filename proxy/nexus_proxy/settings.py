@@ -38,6 +38,7 @@ class Address:
 LISTEN = Address("127.0.0.1", 8000)
 ADMIN_LISTEN = Address("0.0.0.0", 9090)
 DRAIN_SECONDS = 3600
+MAX_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class Settings:
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     client_keys_file: Path | None = None
+    workers: int = 1
     drain_seconds: int = DRAIN_SECONDS
     log_format: str = "text"
     log_level: str = "info"
@@ -70,9 +72,6 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
     key = read.value("tls_key_file", _file, None)
     if (certificate is None) != (key is None):
         raise UsageError("--tls-cert-file and --tls-key-file belong together: give both or none")
-    workers = read.value("workers", _positive, 1)
-    if workers != 1:
-        raise UsageError("--workers: this version runs one worker; start several proxies instead")
     return Settings(
         namespace=read.value("namespace", _name, None),
         listen=read.value("listen", _address, LISTEN),
@@ -84,6 +83,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         tls_cert_file=certificate,
         tls_key_file=key,
         client_keys_file=read.value("client_keys_file", _present, None),
+        workers=read.value("workers", _workers, 1),
         drain_seconds=read.value("drain_seconds", _positive, DRAIN_SECONDS),
         log_format=read.value("log_format", _one_of(LOG_FORMATS), "text"),
         log_level=read.value("log_level", _one_of(LOG_LEVELS), "info"),
@@ -134,7 +134,7 @@ _FLAGS = (
     ("--operator-url", "URL", f"where outcomes are reported ({OPERATOR_URL})"),
     ("--report-token-file", "FILE", "bearer token for the reports, read again for each"),
     ("--credentials-dir", "DIR", "mounted Secrets, one folder per Secret, one file per key"),
-    ("--workers", "N", "worker processes (1)"),
+    ("--workers", "N", "processes that serve on the same port, one for each core (1)"),
     ("--manifests", "DIR", "standalone: read the objects from YAML files instead of a cluster"),
     (
         "--tls-cert-file",
@@ -195,6 +195,13 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"{text!r} is no positive number")
     return int(text)
+
+
+def _workers(text: str) -> int:
+    number = _positive(text)
+    if number > MAX_WORKERS:
+        raise ValueError(f"{text} are too many, {MAX_WORKERS} at the most: one for each core")
+    return number
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:

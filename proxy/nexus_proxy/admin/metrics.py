@@ -54,7 +54,16 @@ Extra = Callable[[], Iterable[Metric]]
 class ProxyCollector(Collector):
     """Reads counters and the routing table; `extra` adds what a mode has of its own."""
 
-    def __init__(self, counters: Counters, router: Router, extra: Extra = lambda: ()) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        router: Router,
+        extra: Extra = lambda: (),
+        *,
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
+        """`ready`: whether the proxy can serve, else whether there is a table."""
+        self._ready = ready or (lambda: router.ready)
         self._counters = counters
         self._router = router
         self._extra = extra
@@ -70,7 +79,7 @@ class ProxyCollector(Collector):
             yield CounterMetricFamily(name, text, value=getattr(counters, attribute))
         for name, text, attribute in _GAUGES:
             yield GaugeMetricFamily(name, text, value=getattr(counters, attribute))
-        yield GaugeMetricFamily(names.READY, "1 once there is a routing table", self._router.ready)
+        yield GaugeMetricFamily(names.READY, "1 while the proxy can serve", self._ready())
         yield self._requests()
         yield _labelled(names.ATTEMPTS, "Attempts by outcome", "outcome", counters.attempts)
         yield _labelled(

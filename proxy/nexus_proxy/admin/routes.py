@@ -32,14 +32,15 @@ class AdminRoutes:
         registry: CollectorRegistry,
         stats: Callable[[], Mapping[str, Any]],
         clock: Callable[[], float],
-        waiting_for: Callable[[], str],
+        waits_for: Callable[[], str],
     ) -> None:
+        """`waits_for`: what there must be before the proxy can serve, "" if nothing lacks."""
         self.draining = False
         self._router = router
         self._registry = registry
         self._stats = stats
         self._clock = clock
-        self._waiting_for = waiting_for
+        self._waits_for = waits_for
         self._routes: dict[str, tuple[str, bool, Handler]] = {
             "/healthz": ("GET", False, self._healthz),
             "/readyz": ("GET", False, self._readyz),
@@ -67,8 +68,8 @@ class AdminRoutes:
     def _readyz(self, request: AdminRequest) -> AdminResponse:
         if self.draining:
             return AdminResponse(503, b"draining\n", "text/plain")
-        if not self._router.ready:
-            return AdminResponse(503, f"{self._waiting_for()}\n".encode(), "text/plain")
+        if lacking := self._waits_for():
+            return AdminResponse(503, f"{lacking}\n".encode(), "text/plain")
         return AdminResponse(200, b"ok\n", "text/plain")
 
     def _metrics(self, request: AdminRequest) -> AdminResponse:

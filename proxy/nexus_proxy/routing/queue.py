@@ -231,6 +231,14 @@ class Queue:
             self._stirred = True
             self._pump_soon()
 
+    def waiting(self) -> dict[Backend, int]:
+        """How many wait for a place at each backend; who may go to either counts at both."""
+        found: dict[Backend, int] = {}
+        for line in self._lines.values():
+            for backend in line.backends:
+                found[backend] = found.get(backend, 0) + line.live
+        return found
+
     # Who goes next
 
     def _pump_soon(self) -> None:

@@ -12,11 +12,14 @@ ALWAYS_PER_SECOND = 10
 
 
 class RetryBudget:
-    """Attempts and retries of this proxy in one-second buckets."""
+    """Attempts and retries of this process in one-second buckets; `always` retries a second are
+    allowed whatever the share.
+    """
 
-    __slots__ = ("_attempts", "_retries", "_second")
+    __slots__ = ("_always", "_attempts", "_retries", "_second")
 
-    def __init__(self) -> None:
+    def __init__(self, *, always: int = ALWAYS_PER_SECOND) -> None:
+        self._always = always
         self._attempts = [0] * WINDOW_SECONDS
         self._retries = [0] * WINDOW_SECONDS
         self._second = 0
@@ -35,7 +38,7 @@ class RetryBudget:
             self._advance(second)
         place = second % WINDOW_SECONDS
         within_share = (sum(self._retries) + 1) * 100 <= sum(self._attempts) * SHARE_PERCENT
-        if not within_share and self._retries[place] >= ALWAYS_PER_SECOND:
+        if not within_share and self._retries[place] >= self._always:
             return False
         self._retries[place] += 1
         return True

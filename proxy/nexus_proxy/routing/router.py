@@ -61,6 +61,7 @@ class Router:
         random: Callable[[], float] = chance.random,
         counters: Counters | None = None,
         journal: Journal | None = None,
+        retries: RetryBudget | None = None,
     ) -> None:
         self.journal = journal or Journal()
         self.counters = counters or Counters()
@@ -70,7 +71,7 @@ class Router:
         self.woken: Callable[[], None] = _nobody
         self._random = random
         self._turns: dict[str, int] = {}
-        self._retries = RetryBudget()
+        self._retries = retries or RetryBudget()
         self._routes: dict[str, Route] = {}
         self._surroundings = self._surround()
 

@@ -19,6 +19,7 @@ from nexus_proxy.admin.stats import stats
 from nexus_quality.outcome import Outcome
 
 MODELS = [{"name": "m"}]
+LACKING = "waiting for the first list of llmbackends"
 
 
 class Admin:
@@ -34,7 +35,7 @@ class Admin:
             registry=registry,
             stats=self._stats,
             clock=lambda: wired.now,
-            waiting_for=lambda: "waiting for the first list of llmbackends",
+            waits_for=lambda: "" if wired.router.ready else LACKING,
         )
         self.server = AdminServer(self.routes.answer)
         self.client = httpx.AsyncClient()
@@ -72,7 +73,7 @@ async def test_ready_follows_the_first_table_and_draining(admin: Admin) -> None:
     waiting = await admin.get("/readyz")
     assert (waiting.status_code, waiting.text) == (
         503,
-        "waiting for the first list of llmbackends\n",
+        f"{LACKING}\n",
     )
     admin.wired.apply()
     assert (await admin.get("/readyz")).status_code == 200

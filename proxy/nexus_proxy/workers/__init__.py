@@ -1,0 +1,1 @@
+"""Several processes that are one proxy: a parent that knows and tells, workers that serve."""
