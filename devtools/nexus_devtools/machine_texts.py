@@ -54,11 +54,12 @@ EXPLAINED: Final = {
     "_over_long": "the policy was edited and allows no `until` this late",
     "_calm": "`maxExclusionSeconds` without a transition, count above 0",
     "_fires": "a rule fires with its quorum, `Enforce`, the operator has heard enough to judge",
-    "_served_meanwhile": "`until` passed unseen, enough successes since, no rule fires",
+    "_served_meanwhile": "`until` passed unseen, a quorum was heard, enough successes since (not of"
+    " one reporter alone where there are others), no rule fires",
     "_due_and_heard": "`until` passed; after an absence, the fleet was heard first",
     "_seed_recovers": "`recovery.enabled` false, no rule fires on the windows any more",
     "_probe_failed": "a probe failed, and not only at the reporter that ended the last probation,"
-    " unless it alone has eligible requests",
+    " unless it alone has eligible requests or five probes of others decided nothing",
     "_proven": "`probationSuccesses` probes succeeded",
     "_progressed": "another probe succeeded",
     "_share_is_off": "five probes unanswered, or eligible requests doubled or halved",

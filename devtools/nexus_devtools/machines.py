@@ -16,6 +16,7 @@ from nexus_devtools.machine_texts import BREAKER, EXPLAINED, INTRODUCTION, ROWS_
 from nexus_quality import breaker as breakers
 from nexus_quality import engine as engines
 from nexus_quality import verdict as verdicts
+from nexus_quality import words
 from nexus_quality.breaker import BreakerState
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.rules import Firing
@@ -104,7 +105,7 @@ def verdict_rows() -> Iterator[tuple[str, ...]]:
 
 def _event(row: str) -> str:
     """The reason of the Event, and its text where that is always the same."""
-    message = engines.MESSAGES.get(row, "")
+    message = words.TURNED.get(row, "")
     return f"`{engines.EVENTS[row]}`" + (f": {message}" if message else "")
 
 

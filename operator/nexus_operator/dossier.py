@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nexus_api import BackendState, ConditionStatus, LLMBackend
+from nexus_api import BackendState, ConditionStatus, LLMBackend, reasons
 from nexus_operator.engine import FleetEngine
 from nexus_operator.history import History
 from nexus_operator.mending import Mending, mending, published
@@ -109,10 +109,10 @@ class Dossiers:
         """The verdicts to publish: with a transition, those it leads to."""
         if transition is None:
             return assessment.verdicts, assessment.within_policy
-        policy, traffic = self._engine.policy(uid), assessment.traffic
         # A transition begins new windows: no rule can fire on them yet.
         after = transition.verdicts
-        return after, within_policy(after, None, policy, traffic=traffic, starting=True)
+        policy = self._engine.policy(uid)
+        return after, within_policy(after, None, policy, traffic=reasons.ACTIVE, starting=False)
 
     def _findings(self, backend: LLMBackend, assessment: Assessment, now: float) -> Findings:
         """What probes found, and what the proxies' successes make of it."""

@@ -19,12 +19,12 @@ from nexus_api import (
     reasons,
 )
 from nexus_operator.status import Said, conditions
+from nexus_quality import words
 from nexus_quality.policy import resolve
 
 NAMES_SHOWN = 50
-WINNERS_SHOWN = 5
 TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
-ACCEPTED = Said(reasons.ACCEPTED, TRUE, reasons.VALID, "The policy is valid")
+ACCEPTED = Said(reasons.ACCEPTED, TRUE, reasons.VALID, words.VALID)
 
 
 def quality_status(
@@ -69,7 +69,7 @@ def routing_status(
     winner = in_force(policies) or policy
     said = ACCEPTED
     if winner.metadata.uid != policy.metadata.uid:
-        message = f"{winner.metadata.name} is in force in this namespace: it is older"
+        message = words.superseded(winner.metadata.name)
         said = Said(reasons.ACCEPTED, FALSE, reasons.SUPERSEDED, message)
     generation = policy.metadata.generation
     return RoutingPolicyStatus(
@@ -90,18 +90,13 @@ def in_force(policies: Iterable[RoutingPolicy]) -> RoutingPolicy | None:
 
 def _effective(*, audit: bool, matched: int, mine: int, lost_to: set[str]) -> Said:
     if audit:
-        message = f"Watches {matched} backends and excludes none"
+        message = words.only_watches(matched=matched)
         return Said(reasons.EFFECTIVE, FALSE, reasons.AUDIT_ONLY, message)
     if not matched:
-        message = "spec.targetSelector matches no LLMBackend of this namespace"
-        return Said(reasons.EFFECTIVE, FALSE, reasons.NO_MATCH, message)
-    names = ", ".join(sorted(lost_to)[:WINNERS_SHOWN])
+        return Said(reasons.EFFECTIVE, FALSE, reasons.NO_MATCH, words.NO_MATCH)
+    message = words.in_force(mine=mine, matched=matched, others=sorted(lost_to))
     if not mine:
-        message = f"{names} is in force for every backend that this policy matches"
         return Said(reasons.EFFECTIVE, FALSE, reasons.OVERRIDDEN, message)
-    message = f"In force for {mine} of {matched} backends it matches"
-    if names:
-        message += f"; {names} for the rest"
     return Said(reasons.EFFECTIVE, TRUE, reasons.IN_FORCE, message)
 
 

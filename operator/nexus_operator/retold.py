@@ -29,7 +29,6 @@ from nexus_operator.notes import (
 )
 from nexus_quality import words
 from nexus_quality.assessment import why_out
-from nexus_quality.engine import MESSAGES
 from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
 from nexus_quality.rules import about, would_fire
@@ -92,17 +91,17 @@ def _excluded(status: LLMBackendStatus, model: str, verdict: Verdict, _: Policy)
 
 
 def _probing(status: LLMBackendStatus, model: str, _: Verdict, __: Policy) -> tuple[str, str]:
-    message = about(model, MESSAGES["S7"]) if model else told(status, reasons.WITHIN_POLICY)
+    message = about(model, words.TURNED["S7"]) if model else told(status, reasons.WITHIN_POLICY)
     return reasons.EVENT_PROBATION, message
 
 
 def _back(_: LLMBackendStatus, model: str, verdict: Verdict, policy: Policy) -> tuple[str, str]:
     if verdict.recovered is None:
         if verdict.count:
-            return reasons.EVENT_RECOVERED, about(model, MESSAGES["S9"])
-        return reasons.EVENT_RELEASED, about(model, MESSAGES["S15"])
+            return reasons.EVENT_RECOVERED, about(model, words.TURNED["S9"])
+        return reasons.EVENT_RELEASED, about(model, words.TURNED["S15"])
     if _excludes_no_more(verdict, policy):
-        return reasons.EVENT_RELEASED, about(model, MESSAGES["S16"])
+        return reasons.EVENT_RELEASED, about(model, words.TURNED["S16"])
     return reasons.EVENT_RECOVERED, about(model, RECOVERED)
 
 

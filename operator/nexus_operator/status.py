@@ -226,13 +226,12 @@ def _stalled(known: Knowledge, _: BackendState) -> Said:
 def _priced(known: Knowledge, _: BackendState) -> Said:
     spec = known.backend.spec
     if not is_cloud(spec):
-        return Said(reasons.PRICED, TRUE, reasons.NOT_CHARGED, "Its zone is Restricted")
+        return Said(reasons.PRICED, TRUE, reasons.NOT_CHARGED, words.NOT_CHARGED)
     models = [model.name for model in spec.models or ()]
     bare = [name for name in models if pricing(spec, name) is None]
     if spec.pricing is None and (bare or not models):
-        what = f"no price for {', '.join(bare[:5])}" if bare else "no price"
-        return Said(reasons.PRICED, FALSE, reasons.NO_PRICE, f"{what}: set spec.pricing")
-    return Said(reasons.PRICED, TRUE, reasons.PRICE_KNOWN, "Every model has a price")
+        return Said(reasons.PRICED, FALSE, reasons.NO_PRICE, words.no_price(bare))
+    return Said(reasons.PRICED, TRUE, reasons.PRICE_KNOWN, words.PRICED)
 
 
 CONDITIONS = (_ready, _healthy, _within_policy, _stalled, _priced)

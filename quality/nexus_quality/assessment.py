@@ -46,7 +46,10 @@ class Assessment:
 def within_policy(
     verdicts: Verdicts, firing: Firing | None, policy: Policy, *, traffic: str, starting: bool
 ) -> WithinPolicy:
-    """The condition for a backend's verdicts and the rule that fires now, if one does."""
+    """The condition for a backend's verdicts and the rule that fires now, if one does.
+
+    `starting`: this process has just begun, and has not heard those that used the backend.
+    """
     verdict = verdicts.backend
     if verdict.state is SubjectState.EXCLUDED:
         return _excluded(verdict)
@@ -63,7 +66,8 @@ def within_policy(
         return WithinPolicy(ConditionStatus.FALSE, reasons.WOULD_BE_EXCLUDED, message)
     if traffic != reasons.ACTIVE and not starting:
         return WithinPolicy(ConditionStatus.UNKNOWN, traffic, _SILENCE[traffic])
-    return WithinPolicy(ConditionStatus.TRUE, reasons.WITHIN_THRESHOLDS, _calm(verdicts))
+    message = words.COLLECTING if starting else _calm(verdicts)
+    return WithinPolicy(ConditionStatus.TRUE, reasons.WITHIN_THRESHOLDS, message)
 
 
 def _calm(verdicts: Verdicts) -> str:

@@ -14,6 +14,7 @@ from functools import cached_property
 from nexus_api import reasons
 from nexus_api.backend import SubjectState
 from nexus_api.pace import paced
+from nexus_quality import words
 from nexus_quality.evidence import BACKEND, Evidence, Share, Span, View
 from nexus_quality.figures import MAX_MODELS
 from nexus_quality.ledger import Ledger
@@ -106,12 +107,23 @@ class Hearing:
 
     def wanted(self) -> Transition | None:
         """The change of state that is due; changes without one are made at once."""
+        self._make_room()
         for model, firing in self._subjects():
             transition = self._step(model, firing())
             if transition is not None:
                 return transition
         self._docket.edited = False
         return None
+
+    def _make_room(self) -> None:
+        """A model that nobody has used for an hour gives its place in a full status away."""
+        verdicts = self._docket.verdicts
+        if len(verdicts.out) < MAX_MODELS or self._now - self._started < STARTING_SECONDS:
+            return
+        gone = sorted(verdicts.out - self.evidence.models)
+        if gone and not verdicts.frozen:
+            oldest = min(gone, key=lambda model: verdicts.of(model).started or 0.0)
+            self._docket.verdicts = verdicts.only(verdicts.models.keys() - {oldest})
 
     def firing(self) -> Firing | None:
         """The rule to tell of: the backend's, else one of a model that is not out."""
@@ -190,10 +202,10 @@ class Hearing:
             young=young,
             unheard=unheard,
             starting=unheard and len(parts) < policy.min_reporters,
-            probes=_probes(parts, self._most_successes(parts, eligible, verdict)),
+            probes=_probes(parts, self._most_successes(parts, eligible, verdict), verdict.ended_by),
             eligible_rate=sum(eligible.values()),
             eligible_reporters=tuple(name for name, rate in eligible.items() if rate > 0.0),
-            recent_successes=sum(p.recent_requests - p.recent_errors for p in parts),
+            recent_successes=self._recent_successes(parts),
             late=until is not None and (now - until > LATE_SECONDS or self._started > until),
             respecified=docket.respecified and not model,
             policy_edited=docket.edited,
@@ -212,10 +224,18 @@ class Hearing:
         """
         policy = self._docket.policy
         needed = policy.probation_successes
-        if verdict.until is not None and self._now - verdict.until > LATE_SECONDS:
+        if verdict.probing_since is not None and self._now - verdict.probing_since > LATE_SECONDS:
             return needed
         able = sum(eligible[p.reporter] > 0.0 and not p.probe_failures for p in parts)
         return max(1, needed - 1) if min(able, policy.min_reporters) > 1 else needed
+
+    def _recent_successes(self, parts: tuple[Share, ...]) -> int:
+        """What was served since `until`: alone one reporter ends no exclusion that others could."""
+        policy = self._docket.policy
+        most = max((p.recent_requests - p.recent_errors for p in parts), default=0)
+        if min(len(parts), policy.min_reporters) > 1:
+            most = max(1, policy.probation_successes - 1)
+        return sum(min(p.recent_requests - p.recent_errors, most) for p in parts)
 
     def _unheard(self, whole: tuple[Share, ...]) -> bool:
         """Whether a reporter that this process knows of has not yet told it everything."""
@@ -287,12 +307,13 @@ def _eligible(parts: tuple[Share, ...]) -> dict[str, float]:
     return {p.reporter: min(p.eligible, most) for p in parts}
 
 
-def _probes(parts: tuple[Share, ...], most: int) -> Probes:
+def _probes(parts: tuple[Share, ...], most: int, ended_by: str) -> Probes:
     return Probes(
         unanswered=sum(p.probing for p in parts),
         successes=sum(min(p.probe_successes, most) for p in parts),
         failures=sum(p.probe_failures for p in parts),
         failed_by=tuple(p.reporter for p in parts if p.probe_failures),
+        undecided=sum(p.probe_neutrals for p in parts if p.reporter != ended_by),
     )
 
 
@@ -307,19 +328,10 @@ EVENTS = {
     "S16": reasons.EVENT_RELEASED,
     "S17": reasons.EVENT_RELEASED,
 }
-MESSAGES = {
-    "S7": "The exclusion ended; probing requests decide",
-    "S8": "It served well while the operator was away",
-    "S9": "No rule fires any more",
-    "S11": "The probing requests succeeded; traffic comes back by slow start",
-    "S15": "The spec changed: judged as a new backend",
-    "S16": "The policy was edited: its evidence no longer excludes",
-    "S17": "Only its requests are there to probe the backend",
-}
 
 
 def _transition(docket: Docket, model: str, row: str, after: Verdict, facts: Facts) -> Transition:
-    text = MESSAGES.get(row)
+    text = words.TURNED.get(row)
     told = after.firing.reason if after.firing else ""
     return Transition(
         uid=docket.facts.uid,

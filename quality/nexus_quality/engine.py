@@ -17,7 +17,6 @@ from nexus_quality.assessment import Assessment, within_policy
 from nexus_quality.calm import calm, clean, users
 from nexus_quality.docket import (
     EVENTS,
-    MESSAGES,
     STARTING_SECONDS,
     BackendFacts,
     Docket,
@@ -39,7 +38,6 @@ from nexus_quality.window import Family
 
 __all__ = [
     "EVENTS",
-    "MESSAGES",
     "STARTING_SECONDS",
     "BackendFacts",
     "Engine",
@@ -198,7 +196,7 @@ class Engine:
             firing,
             docket.policy,
             traffic=traffic,
-            starting=now - self.started < STARTING_SECONDS,
+            starting=now - self.started < STARTING_SECONDS and reporters < max(1, docket.expected),
         )
         return Assessment(docket.verdicts, within, traffic, reporters)
 

@@ -56,6 +56,7 @@ class Share:
     probing: int = 0
     probe_successes: int = 0
     probe_failures: int = 0
+    probe_neutrals: int = 0
     recent_requests: int = 0
     recent_errors: int = 0
 
@@ -234,6 +235,7 @@ def _part(reporter: Reporter, model: str, series: Series, stand: _Stand, view: V
         probing=stand.probing,
         probe_successes=sum(c.probe_successes for c in hour),
         probe_failures=sum(c.probe_failures for c in hour),
+        probe_neutrals=sum(c.probe_neutrals for c in hour),
         recent_requests=sum(c.requests for c in recent),
         recent_errors=sum(c.errors for c in recent),
     )
@@ -263,6 +265,7 @@ def _together(parts: Mapping[str, Share], own: _Stand, *, whole: bool) -> Share:
         probing=own.probing,
         probe_successes=sum(p.probe_successes for p in shares),
         probe_failures=sum(p.probe_failures for p in shares),
+        probe_neutrals=sum(p.probe_neutrals for p in shares),
         recent_requests=sum(p.recent_requests for p in shares),
         recent_errors=sum(p.recent_errors for p in shares),
     )

@@ -110,7 +110,13 @@ _CLEAN = Verdict()
 
 
 def _verdict(shared: SharedVerdict, exclusion: Exclusion | None, now: float) -> Verdict:
-    verdict = Verdict(state=shared.state, generation=shared.generation, calm_since=now)
+    probing_since = now if shared.state is SubjectState.PROBATION else None
+    verdict = Verdict(
+        state=shared.state,
+        generation=shared.generation,
+        calm_since=now,
+        probing_since=probing_since,
+    )
     if exclusion is None:
         return verdict
     if exclusion.rule is ExclusionRule.CREDENTIALS_REJECTED:

@@ -10,7 +10,7 @@ to the next largest. It changes no state.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nexus_api import quantities
 from nexus_api.backend import ExclusionRule
@@ -152,7 +152,9 @@ def fire(
         return found
     rest = None if also is None else lambda rule: levelled(also(rule), loud)
     again = _fire(level, policy, now, what=what, model=model, also=rest)
-    return again if again is not None and again.quorum else found
+    if again is None or not again.quorum:
+        return found
+    return replace(again, reason=words.levelled(again.reason))
 
 
 def _fire(

@@ -7,8 +7,9 @@ one, if there are others. It reads no Secret.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nexus_api import reasons
 from nexus_quality.evidence import ALIVE_SECONDS
@@ -103,11 +104,24 @@ def _voice(name: str, pulses: Sequence[Pulse], usual: float) -> Voice:
 def judge(heard: Sequence[Voice], *, min_reporters: int) -> Opinion:
     """What those voices come to."""
     partly: Stall | None = None
+    heard = _levelled(heard, min_reporters - 1)
     for stall, claims in _claims(heard):
         if _carried(heard, claims, min_reporters):
             return Opinion(stall=stall, voices=len(heard))
         partly = partly or stall
     return Opinion(partly=partly, voices=len(heard))
+
+
+def _levelled(heard: Sequence[Voice], loud: int) -> Sequence[Voice]:
+    """The voices with the `loud` largest claims of traffic cut to the next largest,
+    where there is any.
+    """
+    if loud <= 0 or len(heard) <= loud + 1:
+        return heard
+    most = heapq.nlargest(loud + 1, (voice.usual for voice in heard))[loud]
+    if most <= 0.0:
+        return heard
+    return [replace(voice, usual=min(voice.usual, most)) for voice in heard]
 
 
 def _claims(heard: Sequence[Voice]) -> Iterator[tuple[Stall, list[Voice]]]:

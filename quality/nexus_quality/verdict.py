@@ -23,6 +23,7 @@ from nexus_quality.rules import Firing, about, would_fire
 
 PROBES_PER_SECOND = 1.0
 UNANSWERED_PROBES = 5
+UNDECIDED_PROBES = 5
 LATE_SECONDS = paced(60.0)
 
 
@@ -31,8 +32,8 @@ class Verdict:
     """The verdict of one subject. Times are epoch seconds of the operator's clock.
 
     `generation`: the backend's verdictGeneration at this subject's last transition. `firing`: the
-    evidence of the latest exclusion, kept while its figures are of use. `ended_by`: the reporter
-    whose failed probe ended the last probation.
+    evidence of the latest exclusion, kept while its figures are of use. `probing_since`: when its
+    probation began. `ended_by`: the reporter whose failed probe ended the last probation.
     """
 
     state: SubjectState = SubjectState.ACTIVE
@@ -43,6 +44,7 @@ class Verdict:
     until: float | None = None
     firing: Firing | None = None
     successes: int = 0
+    probing_since: float | None = None
     share_basis_points: int | None = None
     eligible_rate: float = 0.0
     recovered: float | None = None
@@ -53,13 +55,15 @@ class Verdict:
 class Probes:
     """What came of the probes of the current generation. `failed_by`: reporters with a failure.
 
-    `unanswered`: under way now. A probe that died with its proxy is not among them.
+    `unanswered`: under way now. A probe that died with its proxy is not among them. `undecided`:
+    neutral ones of reporters other than the one that ended the last probation.
     """
 
     unanswered: int = 0
     successes: int = 0
     failures: int = 0
     failed_by: tuple[str, ...] = ()
+    undecided: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +74,10 @@ class Facts:
     has just started; `unheard`: and has not heard all of the fleet yet; `starting`: and not even a
     quorum of it. `late`: `until` passed while nobody looked. `eligible_rate`: requests a second
     that only the verdict keeps away, `eligible_reporters` who has them. `recent_successes`: under
-    this generation since `until`. `respecified`, `policy_edited`: what changed since the last step.
-    `model`: the subject's name, "" for the backend. `thawed`: the model's backend is Active again,
-    or waits on probation for requests that only this model has.
+    this generation since `until`, of each reporter no more than may count. `respecified`,
+    `policy_edited`: what changed since the last step. `model`: the subject's name, "" for the
+    backend. `thawed`: the model's backend is Active again, or waits on probation for requests that
+    only this model has.
     """
 
     now: float
@@ -226,6 +231,7 @@ def _fade(verdict: Verdict, facts: Facts) -> Verdict:
 def _served_meanwhile(verdict: Verdict, facts: Facts) -> bool:
     return (
         facts.late
+        and not facts.starting
         and _due(verdict, facts)
         and facts.firing is None
         and facts.recent_successes >= facts.policy.probation_successes
@@ -246,6 +252,7 @@ def _begin_probation(verdict: Verdict, facts: Facts) -> Verdict:
         state=SubjectState.PROBATION,
         generation=facts.next_generation,
         successes=0,
+        probing_since=facts.now,
         share_basis_points=probation_share(facts.eligible_rate),
         eligible_rate=facts.eligible_rate,
     )
@@ -260,25 +267,24 @@ def _return_at_once(verdict: Verdict, facts: Facts) -> Verdict:
 
 
 def _probe_failed(verdict: Verdict, facts: Facts) -> bool:
+    # It sends no more of them (L13): where the others' decide nothing either, its own must count.
     alone = set(facts.eligible_reporters) <= {verdict.ended_by}
+    alone = alone or facts.probes.undecided >= UNDECIDED_PROBES
     return any(name != verdict.ended_by or alone for name in facts.probes.failed_by)
 
 
 def _exclude_again(verdict: Verdict, facts: Facts) -> Verdict:
     probes = facts.probes
+    ended = probes.failures + probes.successes
     firing = Firing(
         rule=ExclusionRule.FAILED_PROBATION,
         errors=probes.failures,
-        requests=probes.failures + probes.successes,
-        reason=about(facts.model, f"A probing request failed ({_probed(probes)})"),
+        requests=ended,
+        reason=about(facts.model, words.probe_failed(failures=probes.failures, probes=ended)),
         suggested_action=words.wait_or(words.LOOK),
     )
     by = next((name for name in probes.failed_by if name != verdict.ended_by), probes.failed_by[0])
     return replace(_exclude(verdict, facts, firing), ended_by=by)
-
-
-def _probed(probes: Probes) -> str:
-    return f"{probes.failures} of {probes.failures + probes.successes}"
 
 
 def _proven(_: Verdict, facts: Facts) -> bool:

@@ -7,7 +7,7 @@ begin anew with it (S17). What moves a single verdict is `verdict`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from nexus_api.backend import SubjectState
@@ -67,7 +67,7 @@ class Verdicts:
         models = {} if renewed else {m: _with_backend(v, facts) for m, v in self.models.items()}
         return replace(turned, models={m: v for m, v in models.items() if v.count})
 
-    def only(self, models: frozenset[str]) -> Verdicts:
+    def only(self, models: Set[str]) -> Verdicts:
         """Without the verdicts on models that the backend does not have."""
         if self.models.keys() <= models:
             return self

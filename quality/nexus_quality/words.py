@@ -150,6 +150,11 @@ def would_be_excluded(reason: str) -> str:
     return f"Would be excluded: {reason}"
 
 
+def probe_failed(*, failures: int, probes: int) -> str:
+    """Probing requests failed, of those that were answered."""
+    return f"A probing request failed ({failures} of {probes})"
+
+
 def failing_for_some(reason: str, reporters: Sequence[str], *, protected: bool) -> str:
     """A rule fires, but only by the word of some; under an audit they have no breakers either."""
     protection = "; their own breakers protect them" if protected else ""
@@ -223,6 +228,59 @@ def own_breaker(*, model: str, state: str, failures: int) -> Words:
         f"{subject} proxy's breaker is {state} after {after}",
         "Wait for a probing request to succeed, or look at the backend",
     )
+
+
+SLOW_START = "Wait for the end of slow start"
+
+# Changes of state, by the row of the verdict's table
+
+TURNED = {
+    "S7": "The exclusion ended; probing requests decide",
+    "S8": "It served well while the operator was away",
+    "S9": "No rule fires any more",
+    "S11": "The probing requests succeeded; traffic comes back by slow start",
+    "S15": "The spec changed: judged as a new backend",
+    "S16": "The policy was edited: its evidence no longer excludes",
+    "S17": "Only its requests are there to probe the backend",
+}
+
+# Policies
+
+VALID = "The policy is valid"
+
+
+def superseded(winner: str) -> str:
+    """Another RoutingPolicy of the namespace is in force."""
+    return f"{winner} is in force in this namespace: it is older"
+
+
+def only_watches(*, matched: int) -> str:
+    """An audit is in force for nothing."""
+    return f"Watches {matched} backends and excludes none"
+
+
+NO_MATCH = "spec.targetSelector matches no LLMBackend of this namespace"
+
+
+def in_force(*, mine: int, matched: int, others: Sequence[str]) -> str:
+    """For how many of its backends a policy is in force, and which policies are for the rest."""
+    names = ", ".join(others[:NAMED])
+    if not mine:
+        return f"{names} is in force for every backend that this policy matches"
+    rest = f"; {names} for the rest" if names else ""
+    return f"In force for {mine} of {matched} backends it matches{rest}"
+
+
+# Prices
+
+NOT_CHARGED = "Its zone is Restricted"
+PRICED = "Every model has a price"
+
+
+def no_price(models: Sequence[str]) -> str:
+    """Models of an Open backend have no price, or with none named, it has none itself."""
+    what = f"no price for {', '.join(models[:NAMED])}" if models else "no price"
+    return f"{what}: set spec.pricing"
 
 
 # Routing

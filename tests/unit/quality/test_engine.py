@@ -351,6 +351,61 @@ class TestStarting:
         bench.hear(1, generation=8, requests=9, full=True)
         assert bench.accept() == "S8"
 
+    def test_one_reporter_does_not_end_an_exclusion_that_ran_out_where_others_could(self) -> None:
+        bench = self.restored(BackendState.EXCLUDED, reporters=2, until_time=format_time(NOW - 100))
+        bench.hear(0, generation=8, requests=1_000, full=True)
+        bench.hear(1, generation=8, eligible=5, full=True)
+        assert bench.accept() == "S7"
+
+    def test_the_first_reporter_to_come_back_does_not_end_it_before_the_others_are_heard(
+        self,
+    ) -> None:
+        bench = self.restored(BackendState.EXCLUDED, until_time=format_time(NOW - 100))
+        bench.hear(0, generation=8, requests=1_000, full=True)
+        assert bench.wanted() is None
+        bench.hear(1, generation=8, requests=2, full=True)
+        assert bench.accept() == "S8"
+
+    def test_the_only_reporter_there_is_ends_an_exclusion_that_ran_out(self) -> None:
+        bench = self.restored(BackendState.EXCLUDED, reporters=1, until_time=format_time(NOW - 100))
+        bench.hear(0, generation=8, requests=2, full=True)
+        bench.now += 61.0
+        assert bench.accept() == "S8"
+
+    def test_a_probation_that_begins_long_after_until_waits_for_others_all_the_same(self) -> None:
+        bench = self.restored(BackendState.EXCLUDED, reporters=2, until_time=format_time(NOW - 100))
+        for number in range(2):
+            bench.hear(number, generation=8, eligible=20, full=True)
+        assert bench.accept() == "S7"
+        bench.hear(0, generation=9, requests=9, probes=9, probe_successes=9, eligible=20)
+        assert bench.wanted() is None
+        bench.hear(1, generation=9, requests=1, probes=1, probe_successes=1, eligible=20)
+        assert bench.accept() == "S11"
+
+    def test_a_probation_taken_over_waits_for_others_from_the_start_on(self) -> None:
+        bench = self.restored(
+            BackendState.PROBATION, until_time=format_time(NOW - 500), probation_share="100%"
+        )
+        bench.hear(1, generation=8, eligible=20)
+        bench.hear(0, generation=8, requests=9, probes=9, probe_successes=9, eligible=20)
+        assert bench.wanted() is None
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_it_says_that_it_collects_until_those_that_used_the_backend_were_heard(
+        self, known: bool
+    ) -> None:
+        bench = self.restored(BackendState.ACTIVE, reporters=2) if known else Bench(started=NOW)
+        collecting = (
+            "The operator has just started and collects what the proxies know; no rule fires so far"
+        )
+        assert bench.condition() == ("True", "WithinThresholds", collecting)
+        tag = 8 if known else 0
+        if known:
+            bench.hear(0, generation=tag, requests=9, full=True)
+            assert bench.condition()[2] == collecting
+        bench.hear(1, generation=tag, requests=9, full=True)
+        assert bench.condition() == ("True", "WithinThresholds", "No rule fires")
+
     def test_an_exclusion_that_ran_out_becomes_probation_when_nobody_comes(self) -> None:
         ended = format_time(NOW - 100)
         bench = self.restored(BackendState.EXCLUDED, until_time=ended)

@@ -44,6 +44,8 @@ def test_a_dead_backend_goes_however_well_one_reporter_says_it_is(claims: dict[s
     assert firing is not None
     assert firing.quorum
     assert 2 * firing.errors >= firing.requests
+    assert f"({firing.errors} of {firing.requests})" in firing.reason
+    assert firing.reason.endswith("%, the largest claims cut to the next largest")
 
 
 def test_breakers_that_are_open_count_however_busy_one_reporter_says_it_is() -> None:
@@ -59,6 +61,12 @@ def test_a_row_of_quiet_proxies_counts_however_busy_one_reporter_says_it_is() ->
     firing = fire((*quiet, denier), replace(DEFAULT_POLICY, min_requests=1_000), NOW)
     assert firing is not None
     assert (firing.rule, firing.quorum) == (ExclusionRule.FLEET_ROW, True)
+
+
+def test_a_reason_says_nothing_of_claims_that_were_not_cut() -> None:
+    firing = fire(tuple(map(dead, range(9))), RATES_ONLY, NOW)
+    assert firing is not None and firing.quorum
+    assert "claims" not in firing.reason
 
 
 def test_two_of_two_reporters_decide_as_before() -> None:

@@ -131,6 +131,40 @@ class TestFollowing:
         bench.attempt(bench.bad, FAILURE, probe=True)
         assert not bench.bad.wants_probe(bench.now)
 
+    def test_a_model_that_turns_leaves_its_backends_probe_in_flight(self, bench: Bench) -> None:
+        bench.turn(EXCLUDED)
+        bench.turn(PROBATION)
+        probe = bench.good.begin(bench.now, probe=True)
+        bench.turn(PROBATION, models={"bad": verdict(ACTIVE)})  # S17, stranded
+        assert not bench.third.wants_probe(bench.now)
+        bench.end(probe, SUCCESS)
+        assert bench.third.wants_probe(bench.now)
+
+    def test_a_model_that_turns_lets_the_backend_be_probed_again_by_who_failed(
+        self, bench: Bench
+    ) -> None:
+        bench.turn(EXCLUDED)
+        bench.turn(PROBATION)
+        bench.attempt(bench.good, FAILURE, probe=True)
+        assert not bench.good.wants_probe(bench.now)
+        bench.turn(PROBATION, models={"bad": verdict(ACTIVE)})
+        assert bench.good.wants_probe(bench.now)
+
+    @pytest.mark.parametrize(
+        ("state", "standing"),
+        [(EXCLUDED, Standing.OUT), (PROBATION, Standing.PROBING), (ACTIVE, Standing.ADMITTED)],
+    )
+    def test_an_audit_that_ends_before_the_operator_saw_it_leaves_the_verdict_in_force(
+        self, bench: Bench, state: SubjectState, standing: Standing
+    ) -> None:
+        for models in ({}, {"bad": verdict(state)}):
+            whole = ACTIVE if models else state
+            bench.turn(whole, models=models)
+            bench.turn(whole, models=models, newer=0, enforce=False)
+            assert bench.standings == (Standing.ADMITTED, Standing.ADMITTED)
+            bench.turn(whole, models=models, newer=0)
+            assert bench.bad.standing is standing
+
     def test_a_model_met_under_an_audit_obeys_nothing(self, bench: Bench) -> None:
         bench.turn(models={"late": verdict(EXCLUDED)}, enforce=False)
         assert bench.monitor.subject("uid-a", "late").standing is Standing.ADMITTED

@@ -272,6 +272,23 @@ class TestWhoIsOut:
             rows.append(transition.model)
         assert rows == list(names[:32])
 
+    def test_a_model_that_is_gone_gives_its_place_to_one_in_use(self) -> None:
+        names = tuple(f"m{number:02}" for number in range(40))
+        bench = Bench(models=None)
+        bench.hear(dict.fromkeys(names, SERVING) | dict.fromkeys(names[:35], FAILING))
+        for _ in range(32):
+            bench.accept()
+        bench.now += 3_700.0
+        bench.engine.expire(bench.now)
+        bench.hear(dict.fromkeys(names[1:35], FAILING) | {"good": SERVING, "late": FAILING})
+        taken = []
+        while (transition := bench.wanted()) is not None:
+            bench.engine.accept(transition, bench.now)
+            taken.append((transition.row, transition.model))
+        assert ("S1", "late") in taken
+        out = bench.engine.verdicts("uid-a").out
+        assert (len(out), names[0] in out) == (32, False)
+
     def test_it_is_no_longer_what_makes_the_backend_a_suspect(self) -> None:
         bench = Bench()
         assert bench.hear({"good": {"requests": 90}, "bad": {"requests": 4, "errors": 4}})

@@ -46,6 +46,9 @@ def lacking(name: str, reason: str = MISSING, usual: float = 0.0) -> Voice:
         ([refusing("a", usual=5), refusing("b", usual=5), *[happy(n, 1) for n in "cdef"]],
          "CredentialsRejected"),
         ([refusing("a"), refusing("b"), happy("c", 1)], None),
+        # However much of it one claims to have: alone it neither stalls a key nor keeps it in use.
+        ([refusing("a", usual=1e6), refusing("b", 1, 1), *[happy(n, 1) for n in "cdef"]], None),
+        ([happy("a", 1e6), *[refusing(n, 3, 1) for n in "bcd"]], "CredentialsRejected"),
         ([lacking("a")], MISSING),
         ([lacking("a"), lacking("b")], MISSING),
         ([lacking("a"), happy("b")], None),
