@@ -1,8 +1,8 @@
 """The operator's intake as a proxy sees it: one report over HTTP, or why it was not taken.
 
 Promises that a report is packed if it is large, that the token file is read again for each, and
-that a refusal comes back as one line and the time the operator asks for. It keeps nothing and
-tries nothing again, but for an operator that does not unpack.
+that a refusal comes back as one line, without the token, and the time the operator asks for. It
+keeps nothing and tries nothing again, but for an operator that does not unpack.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class OperatorIntake:
     ) -> None:
         self._url = url.rstrip("/") + PATH
         self._token_file = token_file
+        self._token: str | None = None  # as sent last
         self._unpacks = True
         self._http = httpx.AsyncClient(
             trust_env=False,
@@ -71,7 +72,7 @@ class OperatorIntake:
 
     async def _post(self, body: bytes, *, packed: bool) -> httpx.Response:
         headers = {"content-type": "application/json"}
-        token = read_token(self._token_file) if self._token_file else None
+        self._token = token = read_token(self._token_file) if self._token_file else None
         if token:
             headers["authorization"] = f"Bearer {token}"
         if packed:
@@ -88,7 +89,10 @@ class OperatorIntake:
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             source = self._token_file or "none (--report-token-file is not set)"
             return f"{told}: it does not accept the report token {source}"
-        return f"{told}: {' '.join(response.text.split())[:200]}"
+        text = response.text
+        if self._token:
+            text = text.replace(self._token, "…")  # some error pages repeat the request
+        return f"{told}: {' '.join(text.split())[:200]}"
 
     async def close(self) -> None:
         """Close the connection."""

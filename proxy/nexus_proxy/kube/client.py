@@ -83,7 +83,7 @@ class KubeClient:
 
     def _headers(self) -> dict[str, str]:
         token = read_token(self.access.token_file) if self.access.token_file else self.access.token
-        return {"authorization": f"Bearer {token}"} if token else {}
+        return {"authorization": f"Bearer {token}"} if token and token.isprintable() else {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,11 +91,13 @@ class KubeClient:
 
 
 def read_token(path: Path) -> str | None:
-    """The token in a file, None while there is none."""
+    """The token in a file, None while there is none (something else in its place is none)."""
     try:
-        return path.read_text("ascii").strip() or None
+        token = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
+    # What no header can carry would be told, as it is, by the error of whoever tries.
+    return token if token and token.isprintable() else None
 
 
 def _context(access: Access) -> ssl.SSLContext:
