@@ -167,8 +167,7 @@ class Crew(Collector):
 
     def began(self, post: Post) -> None:
         """A worker was started: it is told of the world as soon as there is one."""
-        if self._core.router.ready:
-            self._welcome(post)
+        self._stir()
         if self._stop is not None:
             post.send(self._stop)
 

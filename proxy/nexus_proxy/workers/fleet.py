@@ -182,9 +182,7 @@ class Fleet:
         subject.breaker.probe_in_flight = any(
             each.uses[key].probing for each in self.hands if key in each.uses
         )
-        rested = use.resting_until > candidate.resting_until
-        if rested or (use.missing and use.missing != (before.missing if before else {})):
-            rest(self._core, use)
+        if rest(self._core, use):
             self._rests.append((hand, use))
 
     def _reflect(self, uid: str) -> None:

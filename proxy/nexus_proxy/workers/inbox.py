@@ -83,14 +83,17 @@ class Inbox:
             core.monitor.heard_from_operator(peers.answered)
 
 
-def rest(core: Core, use: Use) -> None:
-    """A backend asked another worker to rest, or does not have a model."""
+def rest(core: Core, use: Use) -> bool:
+    """Another worker was asked to rest, or found a model missing; True if that is news here."""
     candidate = core.live.candidate(use.uid, use.model)
     if candidate is None:
-        return
+        return False
+    known = candidate.missing_until
+    missing = {ENDPOINTS[name]: until for name, until in use.missing.items()}
+    longer = {each: until for each, until in missing.items() if until > known.get(each, 0.0)}
+    if use.resting_until <= candidate.resting_until and not longer:
+        return False
     candidate.resting_until = max(candidate.resting_until, use.resting_until)
-    for name, until in use.missing.items():
-        endpoint = ENDPOINTS[name]
-        known = candidate.missing_until.get(endpoint, 0.0)
-        candidate.missing_until[endpoint] = max(known, until)
+    known.update(longer)
     candidate.backend.touch()
+    return True

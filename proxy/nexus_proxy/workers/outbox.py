@@ -61,9 +61,9 @@ class Outbox:
             self.tell()
 
     def urgent(self, seconds: float) -> None:
-        """A report should leave within so many seconds: the parent hears of it at once."""
+        """A report should leave within so many seconds: the parent hears of it in time."""
         self._urgent = seconds if self._urgent is None else min(self._urgent, seconds)
-        if self._soon is None:
+        if seconds < TICK_SECONDS and self._soon is None:
             # What made it urgent is still being counted.
             self._soon = asyncio.get_running_loop().call_soon(self.tell)
 
@@ -108,7 +108,7 @@ class Outbox:
             uses=[use for backend in moved for use in self._new_uses(backend.uid)],
             keys=list(self._new_keys()),
             spend=spend,
-            urgent=urgent,
+            urgent=None if urgent is None else max(0.0, urgent - TICK_SECONDS),
         )
 
     def _moved(self) -> Iterable[Backend]:

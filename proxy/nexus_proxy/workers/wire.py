@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from nexus_api import BudgetState, LLMBackend, QualityPolicy, RoutingPolicy
-from nexus_proxy.routing.request import Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_quality.peers import Sight
 from nexus_quality.report import Cell
 from nexus_quality.shared import SharedVerdict
