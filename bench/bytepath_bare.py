@@ -17,7 +17,8 @@ import uvloop
 from nexus_proxy.counters import Counters
 from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.routing.candidate import Backend, Candidate, Origin
-from nexus_proxy.routing.request import Call, Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
+from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.router import Choice, Rejection
 from nexus_quality.outcome import Outcome
 

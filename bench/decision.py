@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from nexus_proxy.routing.candidate import Backend, Candidate, Origin, Traits
 from nexus_proxy.routing.choice import Choice
-from nexus_proxy.routing.request import Call, Endpoint, analyze
+from nexus_proxy.routing.endpoint import Endpoint
+from nexus_proxy.routing.request import Call, analyze
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.table import Table
 from nexus_quality.monitor import Monitor

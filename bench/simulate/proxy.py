@@ -22,10 +22,11 @@ from nexus_proxy.counters import Counters
 from nexus_proxy.intake import Undelivered
 from nexus_proxy.reporting import Reporter
 from nexus_proxy.routing.choice import Choice
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.queue import Queue
 from nexus_proxy.routing.reason import Rejection
-from nexus_proxy.routing.request import Call, Endpoint
+from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.wait import Wait
 from nexus_proxy.secrets import NoSecrets

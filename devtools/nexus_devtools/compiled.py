@@ -28,7 +28,7 @@ BUILD_SECONDS = 900
 PARTS = ("crds/nexus_api", "quality/nexus_quality", "operator/nexus_operator", "proxy/nexus_proxy")
 EXTRAS = ("pyproject.toml", "README.md")
 # What every request runs through. Not among them, because mypyc cannot: enums with attributes
-# (`routing.request`, `quality.outcome`), what is weakly referred to (`http.pool`).
+# (`routing.endpoint`, `quality.outcome`), what is weakly referred to (`http.pool`).
 HOT = {
     "proxy/nexus_proxy": ("counters",),
     "proxy/nexus_proxy/http": (
@@ -38,8 +38,8 @@ HOT = {
     ),
     "proxy/nexus_proxy/pricing": ("meter", "usage"),
     "proxy/nexus_proxy/routing": (
-        *("board", "candidate", "choice", "journal", "leg", "plan", "retry", "router", "score"),
-        "strategy",
+        *("board", "candidate", "choice", "journal", "leg", "plan", "request", "retry", "router"),
+        *("score", "strategy"),
     ),
     "quality/nexus_quality": ("keys", "recorder", "spend", "subject"),
 }

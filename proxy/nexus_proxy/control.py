@@ -158,7 +158,7 @@ class Control:
 
     def subjects(self, uid: str) -> list[Subject]:
         """The subjects of a backend that are candidates now."""
-        return [candidate.subject for candidate in self._live.candidates(uid)]
+        return [self._monitor.subject(uid, each.model) for each in self._live.candidates(uid)]
 
 
 def _policy(backend: LLMBackend, policies: Iterable[QualityPolicy]) -> Policy:

@@ -17,8 +17,9 @@ import yaml
 from nexus_api import SubjectState, decode_quality_policy, reasons
 from nexus_api.backend import Quality
 from nexus_proxy.routing.candidate import Backend, Candidate, Origin, Traits
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.reason import Reason, Rejection
-from nexus_proxy.routing.request import Call, Endpoint
+from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.score import ttft_penalty

@@ -19,7 +19,8 @@ from nexus_proxy.counters import Counters
 from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.http.listener import Listener
 from nexus_proxy.routing.candidate import Backend, Candidate, Credentials, Origin, Timeouts
-from nexus_proxy.routing.request import Call, Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
+from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.router import Choice, Reason, Rejection
 from nexus_quality.outcome import Outcome
 

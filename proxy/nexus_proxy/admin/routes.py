@@ -15,8 +15,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from nexus_proxy.admin.server import AdminRequest, AdminResponse
 from nexus_proxy.envelope import error_body
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.explain import explain
-from nexus_proxy.routing.request import BadRequest, Endpoint, analyze
+from nexus_proxy.routing.request import BadRequest, analyze
 from nexus_proxy.routing.router import Router
 
 Handler = Callable[[AdminRequest], AdminResponse]

@@ -26,9 +26,10 @@ from nexus_proxy.http.local import (
     rejection_answer,
 )
 from nexus_proxy.http.request_reader import RequestReader
+from nexus_proxy.routing.endpoint import ENDPOINTS
 from nexus_proxy.routing.reason import Rejection
 from nexus_proxy.routing.refusal import model_not_listed, not_ready
-from nexus_proxy.routing.request import ENDPOINTS, BadRequest, analyze
+from nexus_proxy.routing.request import BadRequest, analyze
 
 if TYPE_CHECKING:
     from nexus_proxy.http.gateway import Gateway

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from nexus_proxy.http.downstream import ClientConnection
     from nexus_proxy.http.gateway import Gateway
     from nexus_proxy.http.upstream import UpstreamConnection
-    from nexus_proxy.routing.candidate import Backend
+    from nexus_proxy.routing.candidate import Attempted, Backend
     from nexus_proxy.routing.request import Call
     from nexus_proxy.routing.router import Choice
-    from nexus_quality.subject import Attempt
 
 QUICK_SECONDS = 1.0  # a failure this fast costs the client nothing: the first retry is free
 CLIENT_STALL_SECONDS = 300.0
@@ -69,7 +68,7 @@ class Exchange:
         self.began = self.deadline = 0.0
         self.meter: Meter | None = None  # set: the backend has a price
         self._request = request
-        self._attempt: Attempt | None = None
+        self._attempt: Attempted | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._incoming: Incoming | None = None  # an answer that did not come in one piece

@@ -11,7 +11,7 @@ import logging
 import socket
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nexus_proxy.http.downstream import ClientConnection
 from nexus_proxy.http.listener import Listener
@@ -80,7 +80,8 @@ class Gateway:
     async def start(self, host: str, port: int) -> None:
         """Listen; `port` 0 takes a free one, found in `self.port`. Raises OSError if it cannot."""
         await self._listen(host=host, port=port)
-        self.port = self._servers[0].sockets[0].getsockname()[1]
+        sockets = cast(Any, self._servers[0]).sockets  # uvloop's are in a list, not in a tuple
+        self.port = sockets[0].getsockname()[1]
 
     async def adopt(self, sockets: Iterable[socket.socket]) -> None:
         """Accept from sockets that somebody else has bound."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nexus_proxy.http.heads import Role, Roles, dropped, named_by_connection, without
-from nexus_proxy.routing.request import ENDPOINTS, Endpoint
+from nexus_proxy.routing.endpoint import ENDPOINTS, Endpoint
 
 if TYPE_CHECKING:
     from nexus_proxy.routing.candidate import Credentials

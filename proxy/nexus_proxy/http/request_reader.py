@@ -14,7 +14,7 @@ import httptools
 from nexus_proxy.http.heads import without
 from nexus_proxy.http.known import KnownHead
 from nexus_proxy.http.request_head import REQUEST_ROLES, Request
-from nexus_proxy.routing.request import ENDPOINTS
+from nexus_proxy.routing.endpoint import ENDPOINTS
 
 if TYPE_CHECKING:
     from nexus_proxy.http.client_keys import ClientKeys

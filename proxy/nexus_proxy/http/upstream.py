@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
@@ -18,13 +18,29 @@ from nexus_proxy.http.answer_head import ANSWER_ROLES, BODILESS, Answer
 from nexus_proxy.http.known import KnownHead
 
 if TYPE_CHECKING:
-    from nexus_proxy.http.exchange import Exchange
+    from nexus_proxy.http.downstream import ClientConnection
     from nexus_proxy.http.pool import Pool
 
 MAX_HEAD_BYTES = 256 * 1024
 _ONE_WRITE_BYTES = 16 * 1024  # below it, copying is cheaper than a second buffer
 
 _DISCARDED = Answer()
+
+
+class Asker(Protocol):
+    """Who is told of an answer (`Exchange` is the one there is)."""
+
+    @property
+    def client(self) -> ClientConnection: ...
+
+    @property
+    def unanswered(self) -> bool: ...
+
+    def answered(self, upstream: UpstreamConnection, body: bytes) -> None: ...
+
+    def received(self, upstream: UpstreamConnection) -> None: ...
+
+    def lost(self, upstream: UpstreamConnection, *, malformed: bool) -> None: ...
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -64,7 +80,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.exchange: Exchange | None = None
+        self.exchange: Asker | None = None
         self.relay: Callable[[bytes], bool] | None = None
         self._between_chunks = False
         self.address = ""
@@ -82,7 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.length = b""
         self.answered = self.headed = self.complete = False
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+    def send(self, exchange: Asker, head: bytes, body: bytes) -> None:
         """Begin the exchange: head and body in one write."""
         self.exchange = exchange
         self.used += 1
@@ -162,7 +178,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self.abort()
             exchange.client.crashed(error)
 
-    def _parse(self, exchange: Exchange, data: bytes) -> None:
+    def _parse(self, exchange: Asker, data: bytes) -> None:
         malformed = False
         try:
             self._parser.feed_data(data)

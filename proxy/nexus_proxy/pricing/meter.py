@@ -12,7 +12,8 @@ from nexus_api.quantities import format_usd
 from nexus_proxy.http.inspect import unpacked
 from nexus_proxy.http.sse import Watcher
 from nexus_proxy.pricing.usage import Usage, usage_in, usage_of_body
-from nexus_proxy.routing.request import Call, Endpoint, prompt_tokens
+from nexus_proxy.routing.endpoint import Endpoint
+from nexus_proxy.routing.request import Call, prompt_tokens
 
 MILLION = 1_000_000
 _TAIL_BYTES = 8 * 1024

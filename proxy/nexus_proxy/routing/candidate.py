@@ -11,14 +11,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nexus_proxy.routing.request import Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
 
 if TYPE_CHECKING:
     import ssl
 
-    from nexus_quality.subject import Subject
+    from nexus_quality.breaker import Breaker
+    from nexus_quality.monitor import BackendMonitor
+    from nexus_quality.outcome import Outcome
+    from nexus_quality.subject import Standing
+    from nexus_quality.words import Words
 
 EWMA_WEIGHT = 0.2
 DEFAULT_REST_SECONDS = 5.0
@@ -214,6 +218,44 @@ class Traits:
 DEFAULT_TRAITS = Traits()
 
 
+class Attempted(Protocol):
+    """An attempt under way (`nexus_quality.subject.Attempt` is the one there is)."""
+
+    def sent(self, now: float) -> None: ...
+
+    def content(self, now: float) -> None: ...
+
+    def end(self, outcome: Outcome, now: float, *, cost_nano_usd: int = 0) -> None: ...
+
+
+class Judged(Protocol):
+    """How a (backend, model) stands (`nexus_quality.subject.Subject` is the one there is)."""
+
+    uid: str
+    backend: BackendMonitor
+    breaker: Breaker
+    standing: Standing
+    in_flight: int
+
+    def begin(self, now: float, *, probe: bool = False, last_resort: bool = False) -> Attempted: ...
+
+    def admission(self, now: float) -> float: ...
+
+    def kept_out(self, now: float) -> None: ...
+
+    def rejected(self) -> Words | None: ...
+
+    def returns_at(self) -> float | None: ...
+
+    def ttft_average_ms(self, now: float) -> int | None: ...
+
+    def wants_probe(self, now: float) -> bool: ...
+
+    def weight(self, now: float) -> float: ...
+
+    def why(self) -> tuple[str, str]: ...
+
+
 class Candidate:
     """One (backend, model) that may serve a request; the same object for as long as both exist.
 
@@ -235,7 +277,7 @@ class Candidate:
         backend: Backend,
         model: str,
         *,
-        subject: Subject,
+        subject: Judged,
         upstream_model: str | None = None,
         traits: Traits | None = None,
     ) -> None:

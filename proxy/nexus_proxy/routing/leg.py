@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from nexus_proxy.routing.board import OFF, Board
 from nexus_proxy.routing.candidate import Backend, Candidate
 from nexus_proxy.routing.choice import CAPABILITY_MATCH, CAPACITY_OVERFLOW, Choice
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.journal import Journal
 from nexus_proxy.routing.reason import Reason
-from nexus_proxy.routing.request import Endpoint
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.steps import LAST_RESORT_STEPS, PIPELINE, Profile, capabilities
 from nexus_proxy.routing.strategy import MOST_PENDING, STRATEGIES, Draw, Ranks

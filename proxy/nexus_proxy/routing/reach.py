@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nexus_api import AuthMode, LLMBackend, LLMBackendSpec, SecretKeyRef, Tls, reasons, resolve
 from nexus_proxy.routing.candidate import CREDENTIAL_HEADERS, Credentials, Origin, Timeouts
-from nexus_proxy.routing.request import Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.secrets import SecretSource
 from nexus_quality import words
 from nexus_quality.keys import KeyFacts

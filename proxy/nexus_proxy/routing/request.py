@@ -8,11 +8,11 @@ nor for the choice of a backend.
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.outline import outline
 
 if TYPE_CHECKING:
@@ -24,28 +24,6 @@ TOOLS = 2
 JSON = 4
 EMBEDDINGS = 8
 CAPABILITY_NAMES = {VISION: "vision", TOOLS: "tools", JSON: "json", EMBEDDINGS: "embeddings"}
-
-
-class Endpoint(enum.Enum):
-    """The OpenAI endpoints that carry a model call; the value is the path clients use."""
-
-    CHAT = "/v1/chat/completions"
-    COMPLETIONS = "/v1/completions"
-    EMBEDDINGS = "/v1/embeddings"
-    RESPONSES = "/v1/responses"
-
-    def __init__(self, path: str) -> None:
-        self.number = len(type(self).__members__)
-
-    # Members are singletons; the hash of `Enum` is Python code, and every request looks some up.
-    __hash__ = object.__hash__
-
-    @property
-    def path(self) -> str:
-        return self.value
-
-
-ENDPOINTS: dict[bytes, Endpoint] = {e.value.encode(): e for e in Endpoint}
 
 
 class BadRequest(Exception):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from nexus_proxy.routing.candidate import Backend, Candidate
-from nexus_proxy.routing.request import TOOLS, Call, Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
+from nexus_proxy.routing.request import TOOLS, Call
 from nexus_quality import words
 from nexus_quality.outcome import Outcome
 from nexus_quality.subject import Standing

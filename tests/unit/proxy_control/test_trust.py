@@ -16,9 +16,10 @@ from nexus_api import reasons
 from nexus_devtools.authority import Authority
 from nexus_proxy.admin.metrics import ProxyCollector
 from nexus_proxy.prober import Prober
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.explain import explain
 from nexus_proxy.routing.reach import TlsContexts
-from nexus_proxy.routing.request import Endpoint, analyze
+from nexus_proxy.routing.request import analyze
 from nexus_proxy.secrets import MountedSecrets
 from nexus_quality import words
 from nexus_quality.health import Health

@@ -24,7 +24,7 @@ from nexus_devtools.rawhttp.messages import (
 from nexus_devtools.rawhttp.peers import Peer, Script, says, says_and_closes, until
 from nexus_devtools.rawhttp.stage import Stage
 from nexus_proxy.routing.candidate import Credentials
-from nexus_proxy.routing.request import Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_quality.outcome import Outcome
 
 GOOD = b'{"id":"good"}'

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from nexus_proxy.routing.candidate import Backend, Candidate, Origin, Traits
-from nexus_proxy.routing.request import Call, Endpoint
+from nexus_proxy.routing.endpoint import Endpoint
+from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.table import Table

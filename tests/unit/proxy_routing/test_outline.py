@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.outline import LONG, outline
-from nexus_proxy.routing.request import TOOLS, VISION, BadRequest, Endpoint, analyze
+from nexus_proxy.routing.request import TOOLS, VISION, BadRequest, analyze
 
 PADDING = "x" * 200_000
 TEXTS = st.one_of(

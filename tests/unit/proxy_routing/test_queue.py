@@ -14,10 +14,11 @@ import pytest
 from nexus_api import Queue as QueueSpec
 from nexus_proxy.routing.candidate import Backend, Candidate, Traits
 from nexus_proxy.routing.choice import Choice
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.explain import explain
 from nexus_proxy.routing.queue import BEAT_SECONDS, HIGH_IN_A_ROW, MAX_BYTES, Queue
 from nexus_proxy.routing.reason import Rejection
-from nexus_proxy.routing.request import Call, Endpoint
+from nexus_proxy.routing.request import Call
 from nexus_proxy.routing.rules import BLOCK_CLOUD, Rules
 from nexus_proxy.routing.wait import Wait
 from nexus_quality.subject import Standing

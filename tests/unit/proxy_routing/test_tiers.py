@@ -10,8 +10,8 @@ import pytest
 from nexus_api import Queue, RoutingPolicy
 from nexus_proxy.routing.candidate import Traits
 from nexus_proxy.routing.choice import Choice
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.reason import Rejection
-from nexus_proxy.routing.request import Endpoint
 from nexus_proxy.routing.rules import BLOCK_ALL, Rules, compile_rules
 from nexus_quality.subject import Standing
 
