@@ -23,8 +23,9 @@ from nexus_operator.slices import through
 from nexus_operator.specs import Specs
 from nexus_operator.store import FILE, Store, move_aside
 from nexus_operator.store_trouble import StoreProblem, Trouble
-from nexus_quality.journal import Journal, everything
+from nexus_quality.journal import Journal
 from nexus_quality.ledger import Ledger
+from nexus_quality.refilling import refilling
 from nexus_quality.saved import Batch
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class Keeper:
                 self._degrade(problem)
             return
         self.specs.only(frozenset(self._engine.backends()))
-        self._adopt(ledger)
+        await self._adopt(ledger)
 
     def _read(self, store: Store, read: Callable[[], _T]) -> _T:
         try:
@@ -136,9 +137,9 @@ class Keeper:
         log.error("%s; the old file is %s", problem, aside)
         return self._open_store(path)
 
-    def _adopt(self, ledger: Ledger | None) -> None:
+    async def _adopt(self, ledger: Ledger | None) -> None:
         if ledger is None:
-            self._engine.ledger.journal = everything(self._engine.ledger)
+            await through(refilling(self._engine.ledger))
         else:
             self.lost = False
             ledger.journal = Journal()
@@ -218,7 +219,7 @@ class Keeper:
         except StoreProblem as worse:
             self._degrade(worse)
             return
-        self._engine.ledger.journal = everything(self._engine.ledger)
+        await through(refilling(self._engine.ledger))
         self._well()
 
     async def _reopen(self, path: Path) -> None:
@@ -227,7 +228,7 @@ class Keeper:
             ledger = self._engine.ledger
             if store.new or ledger.journal is None:
                 # What is in the file was never read, or left behind: memory knows better.
-                ledger.journal = everything(ledger)
+                await through(refilling(ledger))
         except StoreProblem as problem:
             if problem.trouble is Trouble.CORRUPT:
                 await self._replace(path, problem)

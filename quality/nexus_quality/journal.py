@@ -7,7 +7,7 @@ values it has by then. It writes nothing. While nothing is collected it grows: s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,6 +79,12 @@ class Changes:
         """Nothing is to be saved of a backend; its cells are gone from the ledger."""
         self.grown.pop(uid, None)
         self.uses = {use for use in self.uses if use[0] != uid}
+
+    def drop_sums(self, uid: str, family: int) -> None:
+        """How much the sums of a backend grew is to be told anew."""
+        grown = self.grown.get(uid, {})
+        for key in [key for key in grown if key.family == family]:
+            del grown[key]
 
     def grow(self, key: SumKey, counts: Counts, sign: int = 1) -> None:
         """A sum grew by `counts`, or with sign -1 not by them after all."""
@@ -191,8 +197,7 @@ def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Bat
     ended = {} if reporter is None else reporter.ended
     for incarnation in changes.lives:
         _life(name, incarnation, lives.get(incarnation), batch, ended=incarnation in ended)
-    for incarnation, family, bucket in changes.cells:
-        _bucket((name, incarnation, family, bucket), lives.get(incarnation), batch)
+    _buckets(name, lives, changes.cells, batch)
     batch.grown.extend(
         SumRow(*key, counts_to_bytes(counts))
         for key, counts in changes.sums()
@@ -214,19 +219,42 @@ def _life(
         batch.lives.append(LifeRow._make(row))
 
 
-def _bucket(key: tuple[str, str, int, int], life: Incarnation | None, batch: Batch) -> None:
-    """The row of a bucket."""
-    cells = [] if life is None else _cells(life, *key[2:])
-    if cells:
-        batch.cells.append(CellsRow(*key, cells_to_bytes(cells)))
-    else:
-        batch.gone_cells.append(key)
+def _buckets(
+    name: str, lives: Mapping[str, Incarnation], changed: Collection[Bucket], batch: Batch
+) -> None:
+    """The rows of the buckets that changed; those of which no cell is left are gone."""
+    wanted: dict[str, dict[int, set[int]]] = {}
+    for incarnation, family, bucket in changed:
+        wanted.setdefault(incarnation, {}).setdefault(family, set()).add(bucket)
+    for incarnation, families in wanted.items():
+        life = lives.get(incarnation)
+        found = {} if life is None else _cells(life, families)
+        for family, buckets in families.items():
+            for bucket in buckets:
+                cells = found.get((family, bucket))
+                if cells is None:
+                    batch.gone_cells.append((name, incarnation, family, bucket))
+                else:
+                    row = CellsRow(name, incarnation, family, bucket, cells_to_bytes(cells))
+                    batch.cells.append(row)
 
 
-def _cells(life: Incarnation, family: int, bucket: int) -> list[SavedCell]:
-    """The cells of a bucket that are not sealed."""
-    cells = life.of_bucket(family, bucket)
-    return [SavedCell.of(kept.counts, kept.placed, kept.model) for kept in cells]
+def _cells(
+    life: Incarnation, wanted: Mapping[int, set[int]]
+) -> dict[tuple[int, int], list[SavedCell]]:
+    """The cells of some buckets that are not sealed, by family and bucket."""
+    found: dict[tuple[int, int], list[SavedCell]] = {}
+    for (uid, model, generation, family), rows in life.rows.items():
+        for bucket in wanted.get(family, ()):
+            index = rows.find(bucket)
+            if index < 0:
+                continue
+            shift, counted = rows.stands(bucket)
+            cell = SavedCell.of(
+                uid, model, generation, rows.counts(index), placed=bucket + shift, counted=counted
+            )
+            found.setdefault((family, bucket), []).append(cell)
+    return found
 
 
 def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> None:
@@ -234,36 +262,3 @@ def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> Non
         whole = ledger.wholes(uid).get(model)
         if whole is not None and whole.last_failure is not None:
             batch.failures.append(FailureRow(uid, model, whole.last_failure))
-
-
-def everything(ledger: Ledger) -> Journal:
-    """A journal by which all there is will be saved anew."""
-    journal = Journal(fresh=True)
-    for uid in ledger.uids():
-        whole = journal.of(FLEET)
-        for model, one in ledger.wholes(uid).items():
-            journal.failed(uid, model)
-            for bucket, generation, counts in one.days.buckets():
-                whole.grow(SumKey(Family.HOUR, bucket, FLEET, uid, model, generation), counts)
-    for reporter in ledger.reporters.values():
-        _all_of(reporter, journal)
-    return journal
-
-
-def _all_of(reporter: Reporter, journal: Journal) -> None:
-    name, changes, whole = reporter.name, journal.of(reporter.name), journal.of(FLEET)
-    for uid, models in reporter.series.items():
-        for model, series in models.items():
-            changes.uses.add((uid, model))
-            for bucket, generation, counts in series.windows[Family.MINUTE].buckets():
-                changes.grow(SumKey(Family.MINUTE, bucket, name, uid, model, generation), counts)
-    for incarnation, life in reporter.incarnations.items():
-        changes.lives.add(incarnation)
-        for key, kept in life.cells.items():
-            changes.cells.add((incarnation, key.family, key.bucket))
-            # What is saved as a cell is not sealed.
-            of = whole if key.family == Family.HOUR else changes
-            sum_key = sum_of(name, key, kept.placed, kept.model)
-            if sum_key in of.grown.get(sum_key.uid, ()):
-                of.grow(sum_key, kept.counts, -1)
-    changes.lives.update(reporter.ended)

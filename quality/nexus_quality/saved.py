@@ -73,10 +73,13 @@ class SavedCell(NamedTuple):
     numbers: tuple[int, ...]
 
     @classmethod
-    def of(cls, cell: Cell, placed: int, counted: str) -> SavedCell:
+    def of(
+        cls, uid: str, model: str, generation: int, counts: Counts, *, placed: int, counted: str
+    ) -> SavedCell:
         """A cell as it is now."""
-        bins = dict(cell.ttft_bins)
-        return cls(cell.uid, cell.model, cell.generation, placed, counted, bins, _numbers(cell))
+        return cls(
+            uid, model, generation, placed, counted, dict(counts.ttft_bins), _numbers(counts)
+        )
 
     def cell(self, family: int, bucket: int) -> Cell:
         """The cell again."""

@@ -16,10 +16,11 @@ from nexus_operator.store import FILE, Store
 from nexus_quality.counts import Counts
 from nexus_quality.docket import Hearing
 from nexus_quality.engine import BackendFacts, Engine
-from nexus_quality.journal import Journal, everything
+from nexus_quality.journal import Journal
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.policy import DEFAULT_POLICY
+from nexus_quality.refilling import everything, refilling
 from nexus_quality.report import Answer, decode_report, encode
 from nexus_quality.saved import Batch
 from nexus_quality.shared import SharedVerdict
@@ -50,7 +51,7 @@ class Fleet:
         self.days: dict[tuple[str, str], Counter[str]] = {}
         self.steady, self.killed = self.engine(), self.engine()
         self.store = Store(path)
-        self.killed.ledger.journal = everything(self.killed.ledger)
+        everything(self.killed.ledger)
         self.processes = [self.begin(number) for number in range(3)]
         self.retired: list[Process] = []
 
@@ -178,8 +179,19 @@ class Fleet:
         self.store.close()
         self.path.unlink()
         self.store = Store(self.path)
-        self.killed.ledger.journal = everything(self.killed.ledger)
+        for _ in refilling(self.killed.ledger):
+            if self.chance.random() < 0.3:
+                self.meanwhile(self.chance.choice(self.processes))
         self.save()
+
+    def meanwhile(self, process: Process) -> None:
+        """Something comes in, or cells are sealed."""
+        if self.chance.random() < 0.3:
+            for engine in (self.steady, self.killed):
+                engine.expire(self.now)
+        else:
+            self.outcomes(process)
+            self.report(process, full=self.chance.random() < 0.5)
 
     def replace(self, number: int) -> None:
         """A proxy says goodbye, or is killed after what it reported; another one takes its name."""

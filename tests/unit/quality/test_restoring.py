@@ -10,6 +10,7 @@ from nexus_quality.counts import Counts
 from nexus_quality.journal import Journal
 from nexus_quality.ledger import FORGET_SECONDS, Ledger
 from nexus_quality.limits import MAX_INCARNATIONS
+from nexus_quality.refilling import refilling
 from nexus_quality.report import Cell, Report
 from nexus_quality.restoring import restore
 from nexus_quality.saved import (
@@ -125,6 +126,40 @@ def test_what_could_not_be_saved_of_a_backend_that_is_gone_does_not_come_back() 
     one.journal.put_back()
     rows = saved(one, later)
     assert list(rows.sums) == list(rows.uses) == list(rows.cells) == []
+
+
+@pytest.mark.parametrize("turn", range(6))
+@pytest.mark.parametrize("event", ["sealed", "grew", "came", "forgotten"])
+@pytest.mark.parametrize("later", [NOW + 1_500.0, NOW + 8_000.0])
+def test_what_happens_while_all_is_collected_anew_is_saved_once(
+    turn: int, event: str, later: float
+) -> None:
+    one = ledger()
+    for name in ("pod-1", "pod-2"):
+        for uid in ("uid-a", "uid-b"):
+            one.take(name, report(*cells(5, uid=uid), full=True), NOW, UIDS)
+        one.take(name, report(*cells(2, at=later), at=later, full=True), later, UIDS)
+    steps = refilling(one)
+    for _ in range(turn):
+        next(steps, None)
+    if event == "sealed":
+        one.expire(later)
+    elif event == "forgotten":
+        one.forget("uid-a")
+    else:
+        name = "pod-1" if event == "grew" else "pod-3"
+        one.take(name, report(*cells(4, at=later), at=later, full=True), later, UIDS)
+    for _ in steps:
+        pass
+    again = restore(saved(one, later), later)
+    for uid in UIDS:
+        expected, found = (ledger_.whole(uid, later) for ledger_ in (one, again))
+        assert {m: (w.hour, w.day) for m, w in found.items()} == {
+            m: (w.hour, w.day) for m, w in expected.items()
+        }
+    assert {n: r.series.keys() for n, r in again.reporters.items()} == {
+        n: r.series.keys() for n, r in one.reporters.items()
+    }
 
 
 def test_an_ended_incarnation_stays_ended_and_its_counts_stay() -> None:
