@@ -7,7 +7,6 @@ What the numbers mean is the engine's business; what follows from them the evalu
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable
@@ -17,10 +16,11 @@ from typing import Final, Protocol
 import msgspec
 from aiohttp import web
 
-from nexus_operator.body import Refused, Room, read
+from nexus_operator.body import BUSY, Refused, Room, read
 from nexus_operator.identity import AUDIENCE, Identities, Reporter, Unavailable
 from nexus_operator.metrics import Metrics
 from nexus_operator.pace import Pace
+from nexus_operator.turns import Turns
 from nexus_quality.refusals import OTHER, REASONS
 from nexus_quality.report import (
     Answer,
@@ -44,6 +44,7 @@ UNAVAILABLE: Final = "Unavailable"
 MAX_TOKEN: Final = 16 * 1024
 MAX_NAMESPACES: Final = 32
 MAX_LISTED: Final = 50
+PIECE_CELLS: Final = 400  # some 10 ms if all of them are new
 SPEND: Final = "spend of "
 JSON = "application/json"
 
@@ -64,6 +65,7 @@ class Intake:
     metrics: Metrics
     pace: Pace
     room: Room = field(default_factory=Room)
+    turns: Turns = field(default_factory=Turns)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answers 200 with an `Answer`, or 4xx or 503 with `{"error", "refused"}`."""
@@ -83,6 +85,9 @@ class Intake:
         if wait:
             message = f"{reporter.key} reports too often: wait as Retry-After says"
             raise Refused(429, TOO_OFTEN, message, retry_after=wait)
+        if again := self.turns.again():
+            message = "more reports wait than can be taken in time: come again as Retry-After says"
+            raise Refused(503, BUSY, message, retry_after=again)
         with self.room.hold(reporter.key) as hold:
             try:
                 report = decode_report(await read(request, hold))
@@ -117,10 +122,10 @@ class Intake:
                 return answered(403, {"error": refused[0].reason, "refused": refused[:MAX_LISTED]})
             report = without(report, foreign)
         answers = []
-        for part in parts(report):
-            answers.append(self.merge(reporter, part))
-            # A large report must not hold up everybody else.
-            await asyncio.sleep(0)
+        async with self.turns:
+            for part in parts(report, PIECE_CELLS):
+                answers.append(self.merge(reporter, part))
+                await self.turns.pause()
         answer = together(answers)
         for refusal in answer.refused:
             self.metrics.report_refusals.labels(label(refusal.reason)).inc()

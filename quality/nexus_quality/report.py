@@ -128,14 +128,18 @@ def taken_by(report: Report, epoch: str) -> Report:
     return msgspec.structs.replace(report, full=True)
 
 
-def parts(report: Report) -> Iterator[Report]:
-    """The same in reports of about PART_CELLS cells each, for somebody who judges in between.
+def parts(report: Report, size: int | None = None) -> Iterator[Report]:
+    """The same in reports of about `size` cells each (PART_CELLS), for somebody who judges in
+    between.
 
     A backend is in one part as long as that has no more than MAX_CELLS, so that none is judged by
     a half of what is said of it. Every part has all pulses. Only the last is what the whole is,
     complete or a goodbye.
     """
-    *earlier, last = _of_backends(report.cells)
+    *earlier, last = _of_backends(report.cells, PART_CELLS if size is None else size)
+    if not earlier:
+        yield report
+        return
     for cells in earlier:
         yield msgspec.structs.replace(report, cells=cells, full=False, told="", final=False)
     yield msgspec.structs.replace(report, cells=last)
@@ -150,9 +154,9 @@ def together(answers: Sequence[Answer]) -> Answer:
     )
 
 
-def _of_backends(cells: list[Cell]) -> Iterator[list[Cell]]:
+def _of_backends(cells: list[Cell], size: int) -> Iterator[list[Cell]]:
     """Pieces of some cells, cut between backends where that is possible."""
-    if len(cells) <= PART_CELLS:
+    if len(cells) <= size:
         yield cells
         return
     backends: dict[str, list[Cell]] = {}
@@ -160,7 +164,7 @@ def _of_backends(cells: list[Cell]) -> Iterator[list[Cell]]:
         backends.setdefault(cell.uid, []).append(cell)
     piece: list[Cell] = []
     for of_one in backends.values():
-        if piece and len(piece) + len(of_one) > PART_CELLS:
+        if piece and len(piece) + len(of_one) > size:
             yield piece
             piece = []
         for start in range(0, len(of_one), MAX_CELLS):

@@ -338,6 +338,28 @@ async def test_too_many_reports_are_told_when_to_come_again(desk: Desk) -> None:
     assert (await desk.post(report("u-shop")))[0] == 200
 
 
+async def test_a_crowd_is_told_to_come_again_before_a_body_is_read(desk: Desk) -> None:
+    desk.intake.turns.again = lambda: 4.2
+    auth = {"Authorization": "Bearer good"}
+    response = await desk.client.post("/v1/outcomes", data=b"no report", headers=auth)
+    assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert "come again" in (await response.json())["error"]
+    assert desk.merged == [] and desk.refusals("Busy") == 1
+
+
+async def test_a_large_report_is_taken_in_pieces_of_whole_backends(desk: Desk) -> None:
+    cells = [
+        Cell(family=10, bucket=bucket, uid=uid, model="m", requests=1)
+        for uid in ("u-shop", "u-shop-2")
+        for bucket in range(300)
+    ]
+    report = Report(incarnation=INCARNATION, now_ms=5_000_000, full=True, cells=cells)
+    status, _ = await desk.post(encode(report))
+    assert status == 200
+    pieces = [({cell.uid for cell in part.cells}, part.full) for _, part in desk.merged]
+    assert pieces == [({"u-shop"}, False), ({"u-shop-2"}, True)]
+
+
 async def test_a_body_is_asked_for_once_its_sender_is_known(desk: Desk) -> None:
     async def ask(token: str) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
