@@ -166,11 +166,12 @@ def open_world(
     settings: Mapping[str, str] | None = None,
     way: Callable[[Path], None] = lambda kubeconfig: None,
     operator: Sequence[str] = (),
+    proxy: Sequence[str] = (),
 ) -> World:
     """Operator, two proxies and three simulated backends in a namespace of their own.
 
     Nothing is applied yet; `stack` ends the processes and deletes the namespace. `settings` and
-    `way` are the product's; `operator` are flags of its own.
+    `way` are the product's; `operator` and `proxy` are flags of its own and of the proxies'.
     """
     plane.create_namespace(namespace)
     stack.callback(plane.delete_namespace, namespace)
@@ -181,7 +182,7 @@ def open_world(
     return World(
         product=product,
         operator=running,
-        proxies={app: product.proxy(app, operator_url=running.url) for app in APPS},
+        proxies={app: product.proxy(app, *proxy, operator_url=running.url) for app in APPS},
         backends=backends,
         api=api_of(product),
     )
