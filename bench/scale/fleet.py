@@ -1,13 +1,14 @@
 """A fleet of proxies without their byte path: real monitors, real reports over real connections.
 
-Promises that what is reported is what a proxy's own code counts and says, at the pace of a proxy
-(full reports every 10 to 30 s, urgent ones when the monitor asks, in a storm one a second). The
-requests themselves are made up: each succeeds, or fails while its backend is broken.
+Promises that what is reported is what a proxy's own code counts and says, at the pace of a proxy's
+own reporter, and in a storm each second. The requests themselves are made up: each succeeds, or
+fails while its backend is broken.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -17,15 +18,17 @@ from bench.scale.plan import MODELS, Size, uid_of
 from bench.scale.wire import Connection
 
 from nexus_api import decode_backend
+from nexus_proxy.counters import Counters
+from nexus_proxy.intake import PACK_BYTES, Undelivered
+from nexus_proxy.reporting import Reporter
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome
 from nexus_quality.policy import DEFAULT_POLICY
-from nexus_quality.report import decode_answer, encode
+from nexus_quality.report import Answer, decode_answer
 from nexus_quality.shared import SharedVerdict, shared_from_status
 from nexus_quality.sketch import bin_of
 from nexus_quality.subject import Standing, Subject
 
-FULL_SECONDS = (10.0, 30.0)
 PACE_SECONDS = 1.0
 FIRST_SECONDS = 20.0
 
@@ -38,16 +41,21 @@ class Proxy:
         self._world = world
         self._rate = size.rate
         self._clock = world.clock
-        self._urgent = float("inf")
-        self._full = self._clock() + FIRST_SECONDS * self._chance.random()
         self.started = self._clock() - size.history
+        self._reporter = Reporter(
+            deliver=self._deliver,
+            clock=self._clock,
+            random=self._chance.random,
+            counters=Counters(),
+        )
         self.monitor = Monitor(
             incarnation=f"{number:032x}",
             started=self.started,
             random=self._chance.random,
             on_change=lambda: None,
-            on_urgent=self._hurry,
+            on_urgent=self._reporter.urgent,
         )
+        self._reporter.attach(self.monitor)
         self._connection = Connection(world.port, world.token_of(number))
         self._subjects: list[Subject] = []
         for uid in map(world.uid_of, size.users_of(number)):
@@ -63,22 +71,28 @@ class Proxy:
 
     async def run(self) -> None:
         """Lives until cancelled."""
-        await asyncio.sleep(self._chance.random())
+        await asyncio.sleep(FIRST_SECONDS * self._chance.random())
+        reports = asyncio.create_task(self._reporter.run())
+        try:
+            await self._live()
+        finally:
+            reports.cancel()
+            await asyncio.gather(reports, return_exceptions=True)
+
+    async def _live(self) -> None:
         due = self._clock()
         while True:
             now = self._clock()
             self.serve(now)
             self.monitor.tick(now)
-            await self._report(now)
-            due += PACE_SECONDS
+            if self._world.storm:
+                self._reporter.urgent(0.0)
+            due = max(due + PACE_SECONDS, now)
             await asyncio.sleep(max(0.0, due - self._clock()))
 
     def close(self) -> None:
         """Ends its connection."""
         self._connection.close()
-
-    def _hurry(self, seconds: float) -> None:
-        self._urgent = min(self._urgent, self._clock() + seconds)
 
     def _remember(self, size: Size) -> None:
         """The history: as many requests as it makes from now on, all of them good."""
@@ -122,26 +136,15 @@ class Proxy:
                 attempt.content(now - 0.5 + 0.2 + 0.3 * self._chance.random())
                 attempt.end(Outcome.SUCCESS, now)
 
-    async def _report(self, now: float) -> None:
-        full = now >= self._full
-        if not (full or now >= self._urgent or self._world.storm):
-            return
-        if full:
-            shortest, longest = FULL_SECONDS
-            self._full = now + shortest + (longest - shortest) * self._chance.random()
-        self._urgent = float("inf")
-        report = self.monitor.report(now, full=full)
-        if report is None:
-            return
-        body = encode(report)
-        self._world.count(len(report.cells), len(body), full=full)
+    async def _deliver(self, body: bytes) -> Answer:
+        """As a proxy does it, but for the token's file."""
         began = time.monotonic()
-        status, answer = await self._connection.post("/v1/outcomes", body)
-        self._world.answered(time.monotonic() - began, status)
-        if status == 200:
-            self.monitor.acknowledged(report, decode_answer(answer), now)
-        else:
-            self.monitor.unanswered(now)
+        packed = gzip.compress(body, 1) if len(body) > PACK_BYTES else body
+        status, answer = await self._connection.post("/v1/outcomes", packed, body is not packed)
+        self._world.answered(len(body), time.monotonic() - began, status)
+        if status != 200:
+            raise Undelivered(f"answered {status}", retry_after=self._connection.retry_after)
+        return decode_answer(answer)
 
 
 class Fleet:
@@ -173,18 +176,13 @@ class Fleet:
 
     def reset(self) -> None:
         """Begins a new count."""
-        self.reports = self.fulls = self.cells = self.bytes = self.refused = 0
+        self.reports = self.bytes = self.refused = 0
         self.answers: list[float] = []
 
-    def count(self, cells: int, length: int, *, full: bool) -> None:
-        """A report leaves."""
+    def answered(self, length: int, seconds: float, status: int) -> None:
+        """The answer to a report came."""
         self.reports += 1
-        self.fulls += full
-        self.cells += cells
         self.bytes += length
-
-    def answered(self, seconds: float, status: int) -> None:
-        """Its answer came."""
         self.answers.append(seconds)
         self.refused += status != 200
 

@@ -33,8 +33,6 @@ class Phase:
     name: str
     operator: Figures
     reports: int
-    fulls: int
-    cells: int
     megabytes: float
     answer_p99: float
     refused: int
@@ -181,7 +179,7 @@ class Bench:
         await asyncio.sleep(seconds)
         operator = await subject.ask("read")
         return Phase(
-            name, operator, fleet.reports, fleet.fulls, fleet.cells, fleet.bytes / 1e6,
+            name, operator, fleet.reports, fleet.bytes / 1e6,
             percentile(fleet.answers or [0.0], 0.99), fleet.refused, time.process_time() - spent,
             await world.writes() - before if world else Writes(),
             arrivals(subject.sent, world.seen) if world else [],
@@ -233,10 +231,8 @@ def print_phases(phases: list[Phase]) -> None:
     rows: list[tuple[str, Callable[[Phase], str]]] = [
         ("seconds", lambda p: f"{p.operator['wall']:.0f}"),
         ("reports a second", lambda p: f"{p.reports / p.operator['wall']:.0f}"),
-        ("of them full", lambda p: f"{p.fulls / p.operator['wall']:.0f}"),
-        ("cells a report", lambda p: f"{p.cells / max(1, p.reports):.0f}"),
-        ("MB a second", lambda p: f"{p.megabytes / p.operator['wall']:.1f}"),
-        ("refused", lambda p: f"{p.refused}"),
+        ("kB a report, unpacked", lambda p: f"{1000 * p.megabytes / max(1, p.reports):.1f}"),
+        ("told to come again", lambda p: f"{p.refused}"),
         ("operator CPU, of one core", lambda p: f"{p.operator['cpu'] / p.operator['wall']:.0%}"),
         ("CPU per report, ms", lambda p: f"{1000 * p.operator['cpu'] / max(1, p.reports):.2f}"),
         ("fleet CPU, of one core", lambda p: f"{p.fleet_cpu / p.operator['wall']:.0%}"),

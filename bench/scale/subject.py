@@ -51,6 +51,7 @@ class Measured:
         """Begins a new measurement."""
         self.writes = 0
         self.delays: list[float] = []
+        self._due.clear()
         self.beat.reset()
         self._cpu, self._wall = time.process_time(), time.monotonic()
         return {}

@@ -12,10 +12,12 @@ class Connection:
         self._port = port
         self._head = f"Host: localhost\r\nAuthorization: Bearer {token}\r\n"
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.retry_after = 0.0
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+    async def post(self, path: str, body: bytes, packed: bool = False) -> tuple[int, bytes]:
         """Status and body of the answer."""
-        return await self._ask(f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n", body)
+        line = f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
+        return await self._ask(line + "Content-Encoding: gzip\r\n" * packed, body)
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of the answer."""
@@ -28,6 +30,10 @@ class Connection:
         writer.write(f"{line}{self._head}\r\n".encode() + body)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = int(head.split("content-length:")[1].split("\r\n")[0])
+        asked = head.partition("retry-after:")[2].split("\r\n")[0].strip()
+        self.retry_after = float(asked or 0.0)
+        if "connection: close" in head:
+            self._streams = None
         return int(head.split(" ", 2)[1]), await reader.readexactly(length)
 
     def close(self) -> None:
