@@ -22,6 +22,7 @@ from nexus_operator.identity import Identities, Reporter
 from nexus_operator.intake import Intake
 from nexus_operator.kube import Kube
 from nexus_operator.leader import Leader, slot
+from nexus_operator.login import Logins
 from nexus_operator.metrics import Metrics
 from nexus_operator.observer import Observer
 from nexus_operator.pace import Pace
@@ -59,7 +60,8 @@ class Parts:
         self._wires = wires
         self.clock, self._chance = Clock(), random.Random().random
         self.registry = Registry()
-        self.kube = Kube(wires.load(), renew=wires.load)
+        self.kube, self.logins = Kube(wires.load(), renew=wires.load), Logins()
+        self.kube.connection.replaced = self.logins.replaced
         self.sightings = Sightings(PLURALS)
         self.metrics = Metrics(lambda: self.stats.readings())
         self.engine = FleetEngine(

@@ -18,7 +18,6 @@ from nexus_api.meta import (
     VERSION,
 )
 from nexus_operator.context import Context
-from nexus_operator.login import connection
 from nexus_operator.problems import Fatal
 
 
@@ -48,9 +47,9 @@ async def stop(memo: Context, **_: Any) -> None:
     await memo.stop()
 
 
-async def login(memo: Context, **_: Any) -> kopf.ConnectionInfo:
+async def login(memo: Context, **_: Any) -> kopf.AiohttpSession:
     """The credentials that our own client uses, once they are accepted."""
-    return connection(await memo.accepted_credentials())
+    return memo.logins.login(await memo.accepted_credentials())
 
 
 async def backend(event: Mapping[str, Any], memo: Context, **_: Any) -> None:

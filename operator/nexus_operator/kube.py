@@ -3,13 +3,12 @@
 Promises five kinds of request and no other: read our three kinds, apply their `/status`, ask
 TokenReview and SubjectAccessReview, create Events, hold a Lease. A status write is a forced
 server-side apply that carries UID and resourceVersion, so it can neither hit a namesake nor
-overwrite what it has not seen. Of our kinds it writes nothing but `/status`, and it never retries:
-callers know what still matters.
+overwrite what it has not seen. Of our kinds it writes nothing but `/status`, and it never retries
+what may have been heard: callers know what still matters.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -18,13 +17,13 @@ from typing import Any
 import httpx
 
 from nexus_api.meta import API_VERSION, GROUP, VERSION
+from nexus_operator.connection import Connection
 from nexus_operator.credentials import Credentials
 
 FIELD_MANAGER = "nexus-operator"
 LEASE_VERSION = "coordination.k8s.io/v1"
 APPLY = "application/apply-patch+yaml"
 PAGE = 200
-TIMEOUT = httpx.Timeout(10.0, read=30.0)
 
 
 class ApiError(Exception):
@@ -38,7 +37,7 @@ class ApiError(Exception):
 
 
 class Kube:
-    """One authenticated connection pool; `renew` is called after a 401 for fresh credentials."""
+    """Everything that is asked of the API server; `renew` finds credentials anew."""
 
     def __init__(
         self,
@@ -47,15 +46,19 @@ class Kube:
         renew: Callable[[], Credentials] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._renew = renew
-        self._transport = transport
-        self.credentials = credentials
+        self.connection = Connection(
+            credentials, agent=FIELD_MANAGER, renew=renew, transport=transport
+        )
         self.server_time: float | None = None
-        self._client = self._connect(credentials)
+
+    @property
+    def credentials(self) -> Credentials:
+        """Those in force."""
+        return self.connection.credentials
 
     async def close(self) -> None:
         """Closes every connection."""
-        await self._client.aclose()
+        await self.connection.close()
 
     async def version(self) -> dict[str, Any]:
         """The API server's version."""
@@ -155,22 +158,6 @@ class Kube:
         answer = await self._call("POST", f"/apis/{version}/{plural}", body=body)
         return dict(answer.get("status") or {})
 
-    def _connect(self, credentials: Credentials) -> httpx.AsyncClient:
-        basic = None
-        if credentials.username and credentials.password:
-            basic = httpx.BasicAuth(credentials.username, credentials.password)
-        secure = credentials.server.startswith("https:") and self._transport is None
-        return httpx.AsyncClient(
-            base_url=credentials.server,
-            headers={"User-Agent": FIELD_MANAGER, **credentials.headers()},
-            auth=basic,
-            verify=credentials.ssl_context() if secure else True,
-            proxy=credentials.proxy_url,
-            transport=self._transport,
-            timeout=TIMEOUT,
-            trust_env=False,
-        )
-
     async def _call(
         self,
         method: str,
@@ -183,28 +170,14 @@ class Kube:
         content = None if body is None else json.dumps(body).encode()
         sent = {"Content-Type": "application/json", "Accept": "application/json"}
         sent.update(headers or {})
-        answer = await self._client.request(
+        answer = await self.connection.request(
             method, url, params=params, headers=sent, content=content
         )
-        if answer.status_code == 401 and await self._renewed():
-            answer = await self._client.request(
-                method, url, params=params, headers=sent, content=content
-            )
         if "date" in answer.headers:
             self.server_time = parsedate_to_datetime(answer.headers["date"]).timestamp()
         if answer.is_success:
             return dict(answer.json())
         raise _error(answer)
-
-    async def _renewed(self) -> bool:
-        """Takes over credentials that changed meanwhile; True if there are any."""
-        fresh = await asyncio.to_thread(self._renew) if self._renew else self.credentials
-        if fresh == self.credentials:
-            return False
-        self.credentials = fresh
-        self._client.headers.pop("Authorization", None)
-        self._client.headers.update(fresh.headers())
-        return True
 
 
 def collection(plural: str, namespace: str | None) -> str:

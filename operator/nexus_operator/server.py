@@ -15,7 +15,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from nexus_operator.body import expected
-from nexus_operator.problems import Fatal, port_taken
+from nexus_operator.problems import port_taken
+from nexus_operator.server_tls import ServerTls
 from nexus_operator.settings import Settings
 from nexus_quality.report import MAX_BYTES
 
@@ -127,14 +128,7 @@ class Server:
         certificate, key = self._settings.tls_cert_file, self._settings.tls_key_file
         if certificate is None or key is None:
             return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
-            raise Fatal(
-                f"--tls-cert-file {certificate} and --tls-key-file {key}: {error}"
-            ) from None
-        return context
+        return ServerTls(certificate, key).context
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
