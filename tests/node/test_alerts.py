@@ -46,7 +46,9 @@ def test_every_alert_has_a_case_in_which_it_fires(rules: Path) -> None:
     groups = yaml.safe_load((rules / "rules.yaml").read_text())["groups"]
     alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
     cases = yaml.safe_load((rules / "alerts.yaml").read_text())["tests"]
-    fired = {each["alertname"] for c in cases for each in c["alert_rule_test"] if each["exp_alerts"]}
+    fired = {
+        each["alertname"] for c in cases for each in c["alert_rule_test"] if each["exp_alerts"]
+    }
     assert fired == alerts
 
 

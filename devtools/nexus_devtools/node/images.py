@@ -7,6 +7,7 @@ an archive that containerd imports. It pushes nothing anywhere.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -29,6 +30,7 @@ BASE_IMAGE = "localhost/base:dev"
 PRODUCT = ("nexus-operator", "nexus-proxy")
 SOURCES = ("crds", "quality", "operator", "proxy")
 INPUTS = ("Containerfile", "pyproject.toml", "README.md", "requirements")
+KEPT_ARCHIVES = 3
 BASE_SUITE = "bookworm"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 
@@ -45,25 +47,39 @@ def archives() -> dict[str, Path]:
 def product_archives() -> dict[str, Path]:
     """`nexus-operator` and `nexus-proxy` of the sources as they are, by the Containerfile."""
     key = _digest(_files(*INPUTS, *SOURCES))
-    return {
-        f"docker.io/library/{name}:latest": _cached(f"{name}-{key}", _product(name))
-        for name in PRODUCT
-    }
-
-
-def _product(name: str) -> Callable[[Path], None]:
-    def build(archive: Path) -> None:
-        base = _base()
-        with tempfile.TemporaryDirectory(prefix="nexus-image-") as scratch:
+    folder = cache_folder() / "images"
+    wanted = {_tag(name): folder / f"{name}-{key}.tar" for name in PRODUCT}
+    if not all(archive.exists() for archive in wanted.values()):
+        base = base_archive()
+        with (
+            tempfile.TemporaryDirectory(prefix="nexus-image-") as scratch,
+            Progress(f"building the images {' and '.join(PRODUCT)}", announce=True),
+        ):
             context = _context(Path(scratch))
-            with Progress(f"building the image {name}", announce=True):
-                _buildah("pull", "--quiet", f"oci-archive:{base}")
-                tag = f"docker.io/library/{name}:latest"
-                arguments = ("--build-arg", f"BASE={BASE_IMAGE}", "--build-arg", "OFFLINE=1")
-                _buildah("build", "--quiet", "--target", name, *arguments, "-t", tag, str(context))
-                _buildah("push", "--quiet", tag, f"oci-archive:{archive}:{tag}")
+            _buildah("pull", "--quiet", f"oci-archive:{base}")
+            for name in PRODUCT:
+                _cached(f"{name}-{key}", functools.partial(_product, name, context))
+    return wanted
 
-    return build
+
+def _product(name: str, context: Path, archive: Path) -> None:
+    # With layers the second target finds what the first has built.
+    arguments = ("--layers", "--build-arg", f"BASE={BASE_IMAGE}", "--build-arg", "OFFLINE=1")
+    _buildah("build", "--quiet", "--target", name, *arguments, "-t", _tag(name), str(context))
+    _buildah("push", "--quiet", _tag(name), f"oci-archive:{archive}:{_tag(name)}")
+    _forget_old(name, archive.parent)
+
+
+def _forget_old(name: str, folder: Path) -> None:
+    """What was built of other sources would fill the disk."""
+    _buildah("rmi", "--prune", "--force")
+    archives = sorted(folder.glob(f"{name}-*.tar"), key=lambda file: -file.stat().st_mtime)
+    for old in archives[KEPT_ARCHIVES:]:
+        old.unlink(missing_ok=True)
+
+
+def _tag(name: str) -> str:
+    return f"docker.io/library/{name}:latest"
 
 
 def _context(folder: Path) -> Path:
@@ -84,7 +100,8 @@ def _context(folder: Path) -> Path:
     return folder
 
 
-def _base() -> Path:
+def base_archive() -> Path:
+    """The small Debian with Python that the others stand on."""
     key = hashlib.sha256(f"{BASE_SUITE}{BASE_PACKAGES}".encode()).hexdigest()[:16]
     return _cached(f"base-{key}", _debian)
 

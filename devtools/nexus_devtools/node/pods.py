@@ -1,0 +1,108 @@
+"""Pods for tests that run this checkout's own Python: simulated backends, the model, applications.
+
+They mount the checkout and its interpreter from the host, so nothing has to be built to change
+them. Only on the project's own node, where the host is this machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nexus_devtools.controlplane.paths import REPOSITORY
+from nexus_devtools.node.images import BASE_IMAGE
+
+PYTHON = str(REPOSITORY / ".venv" / "bin" / "python")
+PORT = 8000
+CONTROL_PORT = 8001
+MOUNTED = {"checkout": str(REPOSITORY), "python": sys.base_prefix}
+
+
+def simulated(name: str, *, models: Sequence[str] = ("m",), script: str = "{}") -> list[Any]:
+    """A simulated backend and its Service, scripted through its control port."""
+    ports = (f"--port={PORT}", f"--control-port={CONTROL_PORT}")
+    command = [PYTHON, "-m", "nexus_devtools.backends.simulated", "--host=0.0.0.0", *ports]
+    command += [f"--name={name}", f"--models={','.join(models)}", f"--script={script}"]
+    return [pod(name, command, ready="/health"), service(name)]
+
+
+def model(name: str) -> list[Any]:
+    """A real, small language model and its Service."""
+    command = [PYTHON, "-m", "nexus_devtools.backends.model_server", "--host=0.0.0.0"]
+    return [pod(name, [*command, f"--port={PORT}"], ready="/health"), service(name)]
+
+
+def pod(
+    name: str,
+    command: Sequence[str],
+    *,
+    ready: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    restart: str = "Always",
+) -> dict[str, Any]:
+    """One container with this command; `ready`: the path that says so on PORT."""
+    container: dict[str, Any] = {
+        "name": "main",
+        "image": BASE_IMAGE,
+        "imagePullPolicy": "Never",
+        "command": list(command),
+        "env": [
+            {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
+            {"name": "XDG_CACHE_HOME", "value": "/tmp"},
+        ],
+        "volumeMounts": [
+            {"name": each, "mountPath": path, "readOnly": True} for each, path in MOUNTED.items()
+        ],
+    }
+    if ready:
+        container["readinessProbe"] = {
+            "httpGet": {"path": ready, "port": PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 2,
+        }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {"app": name, **(labels or {})},
+            "annotations": dict(annotations or {}),
+        },
+        "spec": {
+            "restartPolicy": restart,
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 2,
+            "containers": [container],
+            "volumes": [
+                {"name": each, "hostPath": {"path": path}} for each, path in MOUNTED.items()
+            ],
+        },
+    }
+
+
+def service(name: str) -> dict[str, Any]:
+    """The Service in front of the pods of this name, ready or not yet reachable by it."""
+    ports = {"http": PORT, "control": CONTROL_PORT}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"app": name},
+            "publishNotReadyAddresses": True,
+            "ports": [{"name": each, "port": port} for each, port in ports.items()],
+        },
+    }
+
+
+def backend(name: str, **spec: Any) -> dict[str, Any]:
+    """The LLMBackend of a pod of this name."""
+    namespace_free = {"url": f"http://{name}:{PORT}", "type": "vllm"}
+    return {
+        "apiVersion": "nexus.dev/v1alpha1",
+        "kind": "LLMBackend",
+        "metadata": {"name": name},
+        "spec": {**namespace_free, **spec},
+    }
