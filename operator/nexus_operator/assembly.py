@@ -26,6 +26,10 @@ from nexus_operator.login import Logins
 from nexus_operator.metrics import Metrics
 from nexus_operator.observer import Observer
 from nexus_operator.pace import Pace
+from nexus_operator.page.about import version
+from nexus_operator.page.board import Board, Head
+from nexus_operator.page.feed import Feed
+from nexus_operator.page.handlers import Page
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Doorbell
@@ -59,6 +63,7 @@ class Parts:
         self.settings = settings
         self._wires = wires
         self.clock, self._chance = Clock(), random.Random().random
+        self._born, self._version = self.clock(), version()
         self.registry = Registry()
         self.kube, self.logins = Kube(wires.load(), renew=wires.load), Logins()
         self.kube.connection.replaced = self.logins.replaced
@@ -195,12 +200,20 @@ class Parts:
             clock=self.clock,
             latency=lambda uid: self.prober.findings(uid).health.latency_ms,
         )
+        self.board = Board(
+            registry=self.registry,
+            engine=self.engine,
+            clock=self.clock,
+            head=self._head,
+            feed=Feed(),
+        )
         self.server = Server(
             settings=self.settings,
             why_not_ready=self._wires.why_not_ready,
             metrics_page=self.metrics.page,
             stats_page=self.stats.page,
             turned_away=self.metrics.connections_refused.inc,
+            page=Page(self.board).mount,
             intake=Intake(
                 identities=Identities(self.kube, self.clock, count=self.metrics.looked_up),
                 namespace_of=self._namespace_of,
@@ -208,6 +221,16 @@ class Parts:
                 metrics=self.metrics,
                 pace=Pace(self.clock),
             ).handle,
+        )
+
+    def _head(self) -> Head:
+        return Head(
+            places=tuple(name for name in self.namespaces if name is not None),
+            version=self._version,
+            started=int(self._born),
+            leading=self.leader.leading,
+            problem=self._wires.why_not_ready(),
+            reporters=self.evaluator.reporters(),
         )
 
     def _merge(self, reporter: Reporter, report: Report) -> Answer:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from nexus_quality.docket import Hearing
+from nexus_quality.hearing import Hearing
 from nexus_quality.engine import BackendFacts, Engine, Merged
 from nexus_quality.evidence import ALIVE_SECONDS
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
 from nexus_quality.report import Report
-from nexus_quality.rules import Firing
+from nexus_quality.firing import Firing
 from nexus_quality.stall import Opinion, is_living, judge, voices
 from nexus_quality.window import Family
 
@@ -75,6 +75,16 @@ class FleetEngine(Engine):
         if not any(voice.refused or voice.key for voice in heard):
             del self._speakers[uid]
         return judge(heard, min_reporters=self.policy(uid).min_reporters)
+
+    def minutes(self, uid: str, first: int) -> dict[int, tuple[int, int]]:
+        """Requests and errors of a backend by minute, from the minute `first` on."""
+        found: dict[int, tuple[int, int]] = {}
+        for whole in self._ledger.wholes(uid).values():
+            for minute, _, counts in whole.minutes.buckets():
+                if minute >= first:
+                    requests, errors = found.get(minute, (0, 0))
+                    found[minute] = requests + counts.requests, errors + counts.errors
+        return found
 
     def heard(self, since: float, now: float) -> bool:
         """Whether all living reporters have said what there was to say since a moment."""

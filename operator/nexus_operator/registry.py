@@ -6,7 +6,7 @@ is `nexus_quality.policy`'s to decide; nothing here watches, judges or writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -33,16 +33,18 @@ PLURALS = tuple(KIND_OF)
 
 
 class Shelf(Generic[_T]):
-    """The objects of one kind, by UID and by namespace."""
+    """The objects of one kind, by UID and by namespace; `changed` hears of each that is another."""
 
     def __init__(self) -> None:
         self._by_uid: dict[str, _T] = {}
         self._by_namespace: dict[str, dict[str, _T]] = {}
+        self.changed: Callable[[str], None] = lambda uid: None
 
     def put(self, thing: _T) -> None:
         """Takes in an object, in the place of what it was before."""
         self._by_uid[thing.metadata.uid] = thing
         self._by_namespace.setdefault(thing.metadata.namespace, {})[thing.metadata.uid] = thing
+        self.changed(thing.metadata.uid)
 
     def remove(self, uid: str) -> _T | None:
         """Forgets an object."""
@@ -52,6 +54,7 @@ class Shelf(Generic[_T]):
             del siblings[uid]
             if not siblings:
                 del self._by_namespace[gone.metadata.namespace]
+            self.changed(uid)
         return gone
 
     def get(self, uid: str) -> _T | None:

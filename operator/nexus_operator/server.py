@@ -2,7 +2,8 @@
 
 Promises that it listens as soon as the process works on anything, that `/readyz` says in one line
 why not, that a stop lets every request in hand finish, and that connections are bounded in number
-and in the time they take to ask. What a page says comes from elsewhere.
+and in the time they take to ask. What a page says comes from elsewhere; `page` adds the
+addresses of the one for people.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Server:
         stats_page: Callable[[], Awaitable[bytes]],
         intake: Handler,
         turned_away: Callable[[], None] = lambda: None,
+        page: Callable[[web.Application], None] = lambda app: None,
         max_connections: int = MAX_CONNECTIONS,
         first_request_seconds: float = FIRST_REQUEST_SECONDS,
     ) -> None:
@@ -50,6 +52,7 @@ class Server:
         self._stats_page = stats_page
         self._intake = intake
         self._turned_away = turned_away
+        self._page = page
         self._max_connections = max_connections
         self._first_request_seconds = first_request_seconds
         self._runner: web.AppRunner | None = None
@@ -65,6 +68,7 @@ class Server:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/stats", self._stats)
         app.router.add_post("/v1/outcomes", self._outcomes, expect_handler=expected)
+        self._page(app)
         tls = self._tls()
         runner = web.AppRunner(
             app,
