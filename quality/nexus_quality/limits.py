@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import msgspec
+
 from nexus_quality.refusals import TOO_MANY_CELLS, TOO_MANY_GENERATIONS, TOO_MANY_SERIES
 from nexus_quality.report import MAX_NUMBER, OTHER_MODEL, Cell, Pulse
 
@@ -89,4 +91,22 @@ def possible_pulse(pulse: Pulse, now_ms: int) -> bool:
         and pulse.row <= MAX_ROW
         and pulse.row_began_ms <= latest
         and pulse.success_began_ms <= latest
+    )
+
+
+def together(one: Pulse, other: Pulse) -> Pulse:
+    """How two models that are counted as one stand: as lives of one pod do.
+
+    Their rows are one, of as many failures, and what one says of a breaker or probe goes for both.
+    """
+    rows = [pulse.row_began_ms for pulse in (one, other) if pulse.row]
+    return msgspec.structs.replace(
+        one,
+        generation=min(one.generation, other.generation),
+        in_flight=min(one.in_flight + other.in_flight, MAX_IN_FLIGHT),
+        row=min(one.row + other.row, MAX_ROW),
+        row_began_ms=min(rows, default=0),
+        success_began_ms=max(one.success_began_ms, other.success_began_ms),
+        open=one.open or other.open,
+        probing=one.probing or other.probing,
     )

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from nexus_quality import refusals
 from nexus_quality.counts import Counts, Pairs
 from nexus_quality.journal import Changes
-from nexus_quality.limits import Known, Room, possible, possible_pulse
+from nexus_quality.limits import Known, Room, possible, possible_pulse, together
 from nexus_quality.lives import CellRows, Incarnation, Standing
-from nexus_quality.report import Cell, CellKey, Refusal, Report
+from nexus_quality.report import OTHER_MODEL, Cell, CellKey, Refusal, Report
 from nexus_quality.reporters import Reporter
 from nexus_quality.window import Family
 
@@ -110,7 +110,9 @@ class Visit:
                 refused[Refusal(uid=pulse.uid, reason=refusals.IMPOSSIBLE)] = None
                 continue
             pulses = life.pulses.setdefault(pulse.uid, {})
-            pulses[known.counted_as(pulse.model, pulses) if pulse.model else ""] = pulse
+            model = known.counted_as(pulse.model, pulses) if pulse.model else ""
+            same = pulses.get(model) if model == OTHER_MODEL else None
+            pulses[model] = pulse if same is None else together(same, pulse)
         return frozenset(before) | frozenset(life.pulses)
 
     def _refusal(self, cell: Cell, rows: CellRows | None, index: int) -> str | None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nexus_quality.counts import Counts
 from nexus_quality.ledger import Ledger, Taken, Whole
+from nexus_quality.limits import MAX_IN_FLIGHT, MAX_ROW, Known
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass
 from nexus_quality.policy import DEFAULT_POLICY
@@ -426,6 +427,33 @@ class TestPulses:
         take(ledger, report(pulses=[Pulse(uid="uid-a", open=True)]))
         take(ledger, report(now_ms=601_000, final=True, pulses=[Pulse(uid="uid-a", open=True)]))
         assert self.standing(ledger) == {}
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_of_models_that_are_not_listed_are_one(self, order: int) -> None:
+        pulses = [
+            Pulse(uid="uid-a", model="x", generation=4, row=3, row_began_ms=500, in_flight=2),
+            Pulse(uid="uid-a", model="y", generation=5, row=2, row_began_ms=300, open=True),
+            Pulse(uid="uid-a", model="z", generation=6, in_flight=5, success_began_ms=200),
+            Pulse(uid="uid-a", model="tiny", row=9, row_began_ms=1),
+        ][::order]
+        ledger = Ledger()
+        listed = Known(models=("tiny",))
+        ledger.take("pod-1", report(pulses=pulses), NOW, UIDS, lambda uid: listed)
+        found = self.standing(ledger)["uid-a"]
+        assert found.keys() == {"tiny", "other"} and found["tiny"].row == 9
+        other = found["other"]
+        assert (other.row, other.row_began_ms, other.in_flight) == (5, 300, 7)
+        assert (other.open, other.generation, other.success_began_ms) == (True, 4, 200)
+
+    def test_no_crowd_of_models_that_are_not_listed_counts_for_more_than_can_be(self) -> None:
+        pulses = [
+            Pulse(uid="uid-a", model=f"m{number}", row=MAX_ROW, in_flight=MAX_IN_FLIGHT)
+            for number in range(20)
+        ]
+        ledger = Ledger()
+        ledger.take("pod-1", report(pulses=pulses), NOW, UIDS, lambda uid: Known(models=()))
+        other = self.standing(ledger)["uid-a"]["other"]
+        assert (other.row, other.in_flight) == (MAX_ROW, MAX_IN_FLIGHT)
 
     def test_of_unknown_backends_are_left_out(self) -> None:
         ledger = Ledger()
