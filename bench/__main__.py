@@ -18,6 +18,7 @@ BENCHMARKS = (
     "sidebyside",
     "footprint",
     "idlestreams",
+    "workers",
     "verdict",
     "scale",
     "simulate",

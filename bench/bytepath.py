@@ -76,9 +76,11 @@ def cores() -> tuple[int, int]:
 
 @contextmanager
 def process(
-    command: Sequence[str], core: int, port: int, log: Path, *, seconds: float = 15.0
+    command: Sequence[str], core: int | str, port: int, log: Path, *, seconds: float = 15.0
 ) -> Iterator[int]:
-    """A process on one core that listens on `port`; yields its pid. Raises RuntimeError."""
+    """A process on one core, or a list of them, that listens on `port`; yields its pid. Raises
+    RuntimeError.
+    """
     environ = {key: value for key, value in os.environ.items() if key not in _CLUSTER_KEYS}
     pinned = ["taskset", "-c", str(core), *command]
     with log.open("wb") as output:

@@ -66,7 +66,7 @@ def request(content: bytes) -> bytes:
     return head.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content
 
 
-def closed_loop(port: int, seconds: float, *, size: int, core: int) -> dict[str, float]:
+def closed_loop(port: int, seconds: float, *, size: int, core: int | str) -> dict[str, float]:
     """Load `port`; `requests`, `errors`, `p50_ms` and `p99_ms`."""
     wrk = shutil.which("wrk")
     if wrk is not None:
@@ -74,7 +74,7 @@ def closed_loop(port: int, seconds: float, *, size: int, core: int) -> dict[str,
     return run("requests", port, size, seconds, core=core)
 
 
-def run(kind: str, port: int, count: int, seconds: float, *, core: int) -> dict[str, float]:
+def run(kind: str, port: int, count: int, seconds: float, *, core: int | str) -> dict[str, float]:
     """Run this module as a process on `core`; what it measured."""
     command = ["taskset", "-c", str(core), sys.executable, "-m", "bench.bytepath_load", kind]
     done = subprocess.run(
@@ -87,7 +87,7 @@ def run(kind: str, port: int, count: int, seconds: float, *, core: int) -> dict[
 _WRK_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
-def _wrk(wrk: str, port: int, seconds: float, *, size: int, core: int) -> dict[str, float]:
+def _wrk(wrk: str, port: int, seconds: float, *, size: int, core: int | str) -> dict[str, float]:
     headers = "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in _HEADERS)
     script = f'wrk.method = "POST"\nwrk.body = [==[{body(size=size).decode()}]==]\n{headers}'
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
