@@ -16,8 +16,10 @@ from typing import Any
 from nexus_devtools.rawhttp.messages import Message, post
 from nexus_devtools.rawhttp.peers import Peer, Script, Upstream, open_client
 from nexus_proxy.counters import Counters
+from nexus_proxy.http.exchange import INFINITY
 from nexus_proxy.http.gateway import Gateway
 from nexus_proxy.http.listener import Listener
+from nexus_proxy.http.wheel import NEVER
 from nexus_proxy.routing.candidate import Backend, Candidate, Credentials, Origin, Timeouts
 from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.request import Call
@@ -191,8 +193,11 @@ class Stage:
         return release
 
     def tick(self, seconds: float = 0.0) -> None:
-        """Let the gateway believe that so many seconds have passed."""
+        """Let the gateway believe that so many seconds have passed; nobody may be forgotten."""
         self.gateway.tick(self.clock() + seconds)
+        waiting = {each.client for each in self.gateway.exchanges if each.deadline == INFINITY}
+        lost = {client for client in self.gateway.clients - waiting if client.due == NEVER}
+        assert not lost, "a connection that no tick will look at"
 
     async def stop(self) -> None:
         for client in self.clients:

@@ -26,6 +26,7 @@ from nexus_proxy.http.local import (
     rejection_answer,
 )
 from nexus_proxy.http.request_reader import RequestReader
+from nexus_proxy.http.wheel import NEVER
 from nexus_proxy.routing.endpoint import ENDPOINTS
 from nexus_proxy.routing.reason import Rejection
 from nexus_proxy.routing.refusal import model_not_listed, not_ready
@@ -48,7 +49,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 class ClientConnection(asyncio.Protocol):
     """`paused`: the client does not take what is written, since about `paused_since`; `http10`: the
-    request being served is an HTTP/1.0 one.
+    request being served is an HTTP/1.0 one; `due` is the wheel's.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
         "_queue",
         "_reader",
         "_serving",
+        "due",
         "http10",
         "paused",
         "paused_since",
@@ -93,6 +95,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False  # nothing more is read as a request
         self._lingering = False  # the last answer is out; what still comes in is thrown away
         self._deadline = gateway.now + IDLE_SECONDS
+        self.due = NEVER
         self.http10 = False
         self.paused = False
         self.paused_since = 0.0
@@ -117,7 +120,9 @@ class ClientConnection(asyncio.Protocol):
         if close or self._gateway.draining:
             self._close()
             return
-        self._deadline = self._gateway.now + IDLE_SECONDS
+        self._deadline = deadline = self._gateway.now + IDLE_SECONDS
+        if deadline < self.due:
+            self.look_by(deadline)
         if self._queue or self._pending or self._reader.request is not None:
             self._pump()
 
@@ -162,18 +167,28 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.cut_short()
 
-    def check(self, now: float) -> None:
-        """Once a tick: close a connection that nobody uses, or that does not get on."""
+    def look_by(self, when: float) -> None:
+        """Something must be looked at by then; what comes later is found out in time."""
+        self._gateway.wheel.by(self, when)
+
+    def check(self, now: float) -> float:
+        """Close a connection that nobody uses, or that does not get on, and end what has waited too
+        long on it; the time for the next look.
+        """
+        exchange = self._exchange
+        if exchange is not None:
+            return exchange.check(now)
         if self._serving is None and now >= self._deadline:
             if self._closing or not self._reader.begun:
                 self.transport.abort()
-                return
+                return now
             arrived = self._reader.body_bytes
             if arrived - self._arrived < MIN_PROGRESS_BYTES:
                 self._refuse(408, "the request did not arrive in time")
             else:
                 self._arrived = arrived
                 self._deadline = self._arrival_deadline = now + REQUEST_SECONDS
+        return self._deadline
 
     # asyncio.Protocol
 
@@ -181,6 +196,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         gateway = self._gateway
         gateway.clients.add(self)
+        self.look_by(self._deadline)
         self._counters.active_downstreams += 1
         if gateway.draining:
             self._close()
@@ -259,6 +275,7 @@ class ClientConnection(asyncio.Protocol):
             if self._deadline != self._arrival_deadline:
                 self._arrived = 0
                 self._deadline = self._arrival_deadline = self._gateway.now + REQUEST_SECONDS
+                self.look_by(self._deadline)
             if self._reader.expects_continue():
                 self.transport.write(_CONTINUE)
 
@@ -349,6 +366,7 @@ class ClientConnection(asyncio.Protocol):
         # Bytes may still be coming in: closing now would reset the connection and could take the
         # answer with it. So end our side only, and throw theirs away for a while.
         self._deadline = self._gateway.now + LINGER_SECONDS
+        self.look_by(self._deadline)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
@@ -359,4 +377,5 @@ class ClientConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._closing = True
         self._deadline = self._gateway.now + CLOSE_SECONDS
+        self.look_by(self._deadline)
         self.transport.close()

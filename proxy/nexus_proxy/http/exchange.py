@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 QUICK_SECONDS = 1.0  # a failure this fast costs the client nothing: the first retry is free
 CLIENT_STALL_SECONDS = 300.0
+LOOK_AGAIN_SECONDS = 1.0
 INFINITY = float("inf")
 STOPPING = "this proxy is stopping: ask again"
 
@@ -144,7 +145,7 @@ class Exchange:
             self._send(connection, now)
 
     def _connect(self, pool: Pool, now: float) -> None:
-        self.deadline = now + self.backend.timeouts.connect
+        self.expect(now + self.backend.timeouts.connect)
         self._connecting = pool.connect(self)
 
     def connected(self, connection: UpstreamConnection) -> None:
@@ -176,7 +177,16 @@ class Exchange:
         if attempt is not None:
             attempt.sent(now)
         timeouts = backend.timeouts
-        self.deadline = now + (timeouts.first_token if stream else timeouts.response)
+        self.deadline = deadline = now + (timeouts.first_token if stream else timeouts.response)
+        client = self.client
+        if deadline < client.due:
+            client.look_by(deadline)
+
+    def expect(self, deadline: float) -> None:
+        """What is waited for must come by then."""
+        self.deadline = deadline
+        if deadline < self.client.due:
+            self.client.look_by(deadline)
 
     def first_token(self, now: float) -> None:
         """The first content event came."""
@@ -402,21 +412,23 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.resume()
 
-    def check(self, now: float) -> None:
-        """Once a tick: has any of the deadlines passed?"""
+    def check(self, now: float) -> float:
+        """Has any of the deadlines passed? The time for the next look."""
         incoming = self._incoming
         if incoming is not None:
             client = self.client
             if client.paused and incoming.committed:
-                incoming.alive = True  # the silence is the client's
+                incoming.heard = now  # the silence is the client's
                 if now - client.paused_since > CLIENT_STALL_SECONDS:
                     self.client_left()
                     client.abort()
-                return
+                return now + LOOK_AGAIN_SECONDS
             if incoming.check(now, self._upstream):
-                return
+                return now + LOOK_AGAIN_SECONDS
         if now >= self.deadline:
             self._expire()
+            return now + LOOK_AGAIN_SECONDS
+        return self.deadline
 
     def _expire(self) -> None:
         connecting, self._connecting = self._connecting, None

@@ -1,7 +1,8 @@
 """The listening side of the byte path: server, clock tick, drain.
 
-Promises that time is told once: deadlines of connections, exchanges and pools are compared at each
-`tick` and nowhere else, so no request costs a timer. It makes no decisions about requests.
+Promises that time is told once: by the wheel at each `tick` and nowhere else, so no request costs a
+timer, and a tick looks at those alone whose deadline has come. It makes no decisions about
+requests.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nexus_proxy.http.downstream import ClientConnection
 from nexus_proxy.http.listener import Listener
 from nexus_proxy.http.resolver import Resolver
+from nexus_proxy.http.wheel import Wheel
 
 if TYPE_CHECKING:
     from nexus_proxy.counters import Counters
@@ -72,6 +74,7 @@ class Gateway:
         self.draining = False
         self.exchanges: set[Exchange] = set()
         self.clients: set[ClientConnection] = set()
+        self.wheel: Wheel[ClientConnection] = Wheel()
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()
         self.port = 0
         self._servers: list[asyncio.Server] = []
@@ -98,13 +101,14 @@ class Gateway:
     def tick(self, now: float) -> None:
         """Once a second (or more often): end what has waited too long."""
         self.now = now
-        for exchange in tuple(self.exchanges):
+        for client in self.wheel.take(now):
+            when = now
             try:
-                exchange.check(now)
+                when = client.check(now)
             except Exception as error:
-                exchange.client.crashed(error)
-        for client in tuple(self.clients):
-            client.check(now)
+                client.crashed(error)
+            if client in self.clients:
+                self.wheel.by(client, when)
         for pool in tuple(self.pools):
             pool.expire(now)
         self.resolver.tick(now)
@@ -128,6 +132,7 @@ class Gateway:
     def forget(self, client: ClientConnection) -> None:
         """A client connection is gone."""
         self.clients.discard(client)
+        self.wheel.drop(client)
         self.counters.active_downstreams -= 1
         if not self.clients:
             self._emptied.set()

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 HOLD_BYTES = 64 * 1024
 HOLD_SECONDS = 2.0
+TICK_SECONDS = 1.0  # how far behind the gateway's time may be
 
 
 class Incoming:
-    """The answer to one attempt; `alive`: something came since the last tick."""
+    """The answer to one attempt; `heard`: when something of its stream came last, by the ticks."""
 
     __slots__ = (
         "_delivery",
@@ -39,7 +40,7 @@ class Incoming:
         "_hold_until",
         "_verdict",
         "_watcher",
-        "alive",
+        "heard",
     )
 
     def __init__(self, exchange: Exchange, answer: Answer) -> None:
@@ -51,7 +52,7 @@ class Incoming:
         self._held_bytes = 0
         self._hold_until = 0.0  # 0: nothing is held against the clock
         self._first_byte = 0.0
-        self.alive = False
+        self.heard = 0.0
         backend = exchange.backend
         self._verdict = of_status(
             answer.status,
@@ -59,7 +60,7 @@ class Incoming:
             own_key=bool(backend.credentials.header_line),
         )
         if self._verdict is not Outcome.SUCCESS:
-            self._hold_until = exchange.gateway.now + HOLD_SECONDS
+            self._hold()
         elif answer.event_stream:
             meter, opaque = exchange.meter, bool(answer.encoded)
             if meter is None:
@@ -68,7 +69,7 @@ class Incoming:
                 self._watcher = MeteredWatcher(meter, opaque=opaque)
             self._first_byte = exchange.gateway.clock()
         elif exchange.call.stream:  # asked for a stream, got a whole answer: timed as one
-            exchange.deadline = exchange.began + backend.timeouts.response
+            exchange.expect(exchange.began + backend.timeouts.response)
 
     @property
     def committed(self) -> bool:
@@ -123,7 +124,7 @@ class Incoming:
         elif upstream.complete:
             self._exchange.fail(Outcome.CUT, "a stream without an event")
         elif not self._hold_until and (self._held or watcher.waiting):
-            self._hold_until = self._exchange.gateway.now + HOLD_SECONDS
+            self._hold()
 
     def _consider_body(self, upstream: UpstreamConnection) -> None:
         if upstream.complete:
@@ -135,7 +136,13 @@ class Incoming:
         elif self._held_bytes > HOLD_BYTES:
             self._accept(upstream)
         elif self._held and not self._hold_until:
-            self._hold_until = self._exchange.gateway.now + HOLD_SECONDS
+            self._hold()
+
+    def _hold(self) -> None:
+        """From here on what comes is held for so long at most."""
+        exchange = self._exchange
+        self._hold_until = until = exchange.gateway.now + HOLD_SECONDS
+        exchange.client.look_by(until)
 
     def _body(self) -> bytes:
         """What is held, in one piece."""
@@ -194,7 +201,7 @@ class Incoming:
         data: bytes,
     ) -> None:
         if watcher is not None:
-            self.alive = True
+            self.heard = self._exchange.gateway.now
             had_content = watcher.content
             data = watcher.feed(data)
             if not had_content and watcher.content:
@@ -218,14 +225,14 @@ class Incoming:
         delivery = self._delivery
         if delivery is None or not delivery.relay(read):
             return False
-        self.alive = True
+        self.heard = self._exchange.gateway.now
         return True
 
     def _first_token(self) -> None:
         exchange = self._exchange
         now = exchange.gateway.clock()
         exchange.first_token(now)
-        exchange.deadline = now + exchange.backend.timeouts.idle
+        exchange.expect(now + exchange.backend.timeouts.idle)
 
     def _complete(self, delivery: Delivery, *, ends: bool) -> None:
         """The message has ended as HTTP sees it; `ends`: its stream as well."""
@@ -276,13 +283,15 @@ class Incoming:
     # Time
 
     def check(self, now: float, upstream: UpstreamConnection | None) -> bool:
-        """Once a tick; True: something was done, look no further."""
+        """True: something was done, look no further."""
         exchange = self._exchange
-        if self.alive:
-            self.alive = False
-            if self._watcher is not None and self._watcher.content:
-                exchange.deadline = now + exchange.backend.timeouts.idle
-        if not self._hold_until or now < self._hold_until or upstream is None:
+        if self.heard and self._watcher is not None and self._watcher.content:
+            last = self.heard + TICK_SECONDS  # no earlier than that
+            exchange.deadline = max(exchange.deadline, last + exchange.backend.timeouts.idle)
+        if not self._hold_until or upstream is None:
+            return False
+        if now < self._hold_until:
+            exchange.client.look_by(self._hold_until)
             return False
         self._hold_until = 0.0
         if self._verdict is Outcome.SUCCESS:

@@ -123,7 +123,7 @@ async def test_a_failure_at_a_tick_ends_its_request_alone(stage: Stage, monkeypa
     await until(lambda: first.requests)
     with monkeypatch.context() as patch:
         patch.setattr(Exchange, "check", fails)
-        stage.tick(1)
+        stage.tick(80)
     assert (await client.receive()).status == 500
     assert stage.outcomes() == [Outcome.CLIENT_GONE]
 
