@@ -13,6 +13,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ from nexus_api.meta import BACKEND_PLURAL, GROUP
 from nexus_operator.kube import ApiError, Kube
 from nexus_operator.memory import Memory
 
+log = logging.getLogger(__name__)
+
 AUDIENCE = "nexus-operator"
 SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 POD_UID = "authentication.kubernetes.io/pod-uid"
@@ -31,7 +34,9 @@ BELIEVED_SECONDS = 60.0
 REFUSED_SECONDS = 10.0
 OUTAGE_SECONDS = 600.0
 ASK_SECONDS = 3.0
+QUEUE_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 5.0
+COMPLAIN_SECONDS = 10.0
 MAX_ASKING = 512
 AT_ONCE = 16
 _V = TypeVar("_V")
@@ -65,7 +70,7 @@ class Identities:
         self._rights: Memory[bool] = Memory(clock)
         self._asking: dict[object, asyncio.Task[Any]] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._away_until = float("-inf")
+        self._away_until = self._complain_at = float("-inf")
 
     async def reporter(self, token: str) -> Reporter | None:
         """Who the token speaks for, None if it is not valid for our audience.
@@ -120,9 +125,17 @@ class Identities:
             self._count(review, "unavailable" if last is None else "outage")
             if last is not None:
                 return last[0]
-            raise Unavailable(" ".join(str(error).split()) or type(error).__name__) from None
+            text = " ".join(str(error).split()) or type(error).__name__
+            self._complain(text)
+            raise Unavailable(text) from None
         self._count(review, "yes" if value else "no")
         return value
+
+    def _complain(self, text: str) -> None:
+        """One line for a crowd: each of them will come again."""
+        if self._clock() >= self._complain_at:
+            self._complain_at = self._clock() + COMPLAIN_SECONDS
+            log.warning("the API server could not vouch for a report: %s", text)
 
     async def _ask_once(self, key: object, ask: Callable[[], Awaitable[_V]]) -> _V:
         """The answer, shared by all who ask the same at the same time."""
@@ -135,8 +148,14 @@ class Identities:
         return await asyncio.shield(task)
 
     async def _ask(self, ask: Callable[[], Awaitable[_V]]) -> _V:
-        async with asyncio.timeout(ASK_SECONDS), self._at_once:
-            return await ask()
+        """Once it is its turn a question has its whole time, however many were before it."""
+        async with asyncio.timeout(QUEUE_SECONDS):
+            await self._at_once.acquire()
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                return await ask()
+        finally:
+            self._at_once.release()
 
     def _answered(self, key: object, task: asyncio.Task[Any]) -> None:
         self._asking.pop(key, None)

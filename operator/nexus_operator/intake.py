@@ -7,7 +7,6 @@ What the numbers mean is the engine's business; what follows from them the evalu
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,8 +31,6 @@ from nexus_quality.report import (
     parts,
     together,
 )
-
-log = logging.getLogger(__name__)
 
 NO_TOKEN: Final = "NoToken"
 TOKEN_REJECTED: Final = "TokenRejected"
@@ -74,8 +71,7 @@ class Intake:
                 return await self._take(request)
             except Refused as refused:
                 return self._refuse(refused)
-            except Unavailable as error:
-                log.warning("the API server could not vouch for a report: %s", error)
+            except Unavailable:
                 message = "the API server cannot be asked: try again"
                 return self._refuse(Refused(503, UNAVAILABLE, message, retry_after=5.0))
 

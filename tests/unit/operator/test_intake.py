@@ -17,8 +17,9 @@ import pytest_asyncio
 from aiohttp import ClientSession
 
 from nexus_operator import body as body_module
+from nexus_operator import identity as identity_module
 from nexus_operator.credentials import Credentials
-from nexus_operator.identity import Identities, Reporter, expiry, reporter_of
+from nexus_operator.identity import AT_ONCE, Identities, Reporter, expiry, reporter_of
 from nexus_operator.intake import MAX_LISTED, MAX_NAMESPACES, Intake
 from nexus_operator.kube import Kube
 from nexus_operator.memory import SIZE, Memory
@@ -433,6 +434,43 @@ async def test_known_reporters_are_believed_for_ten_minutes_without_the_api_serv
     desk.api.away = False
     desk.time[0] += 6
     assert (await desk.post(report("u-shop")))[0] == 200
+
+
+async def test_a_crowd_that_cannot_be_vouched_for_is_one_line_of_the_log(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.api.away = True
+    for seconds in (0, 1, 1, 9):
+        desk.time[0] += seconds
+        for number in range(3):
+            assert (await desk.post(report("u-shop"), token=f"new-{number}"))[0] == 503
+    lines = [line for line in caplog.messages if "could not vouch" in line]
+    assert len(lines) == 2
+
+
+async def test_of_a_crowd_of_tokens_each_question_has_its_whole_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity_module, "ASK_SECONDS", 0.4)
+    kube, asked = SlowKube(0.1), 4 * AT_ONCE + AT_ONCE
+    identities = Identities(kube, lambda: desk.time[0])  # type: ignore[arg-type]
+    found = await asyncio.gather(*(identities.reporter(f"t{n}") for n in range(asked)))
+    assert None not in found and kube.at_once == AT_ONCE
+
+
+class SlowKube:
+    """An API server that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.asking = self.at_once = 0
+
+    async def review_token(self, token: str, audience: str) -> dict[str, Any]:
+        self.asking += 1
+        self.at_once = max(self.at_once, self.asking)
+        await asyncio.sleep(self.seconds)
+        self.asking -= 1
+        return POD
 
 
 async def test_a_silent_api_server_is_waited_for_once_not_by_every_report(desk: Desk) -> None:
