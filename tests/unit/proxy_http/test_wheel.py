@@ -104,23 +104,26 @@ def reached(stage: Stage, sent: int) -> bool:
     return stage.counters.bytes_sent >= sent
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many connections were looked at since the last call."""
-    count = 0
-    original = ClientConnection.check
+class CountingWheel(Wheel[ClientConnection]):
+    """Counts the connections that ticks have looked at."""
 
-    def counted(self: ClientConnection, now: float) -> float:
-        nonlocal count
-        count += 1
-        return original(self, now)
+    looked_at = 0
 
-    def since() -> int:
-        nonlocal count
-        found, count = count, 0
+    def take(self, now: float) -> list[ClientConnection]:
+        found = super().take(now)
+        self.looked_at += len(found)
         return found
 
-    monkeypatch.setattr(ClientConnection, "check", counted)
+
+@pytest.fixture
+def looks(stage: Stage) -> Callable[[], int]:
+    """How many connections were looked at since the last call."""
+    stage.gateway.wheel = wheel = CountingWheel()
+
+    def since() -> int:
+        found, wheel.looked_at = wheel.looked_at, 0
+        return found
+
     return since
 
 
