@@ -13,7 +13,18 @@ from typing import Any
 from unittest.mock import patch
 
 from nexus_api.backend import ExclusionRule
-from nexus_quality import breaker, calm, engine, evidence, monitor, policy, rules, stall, verdict
+from nexus_quality import (
+    breaker,
+    calm,
+    engine,
+    evidence,
+    hearing,
+    monitor,
+    policy,
+    rules,
+    stall,
+    verdict_table,
+)
 from nexus_quality.rules import Case
 from nexus_quality.subject import Attempt, Subject
 
@@ -47,7 +58,7 @@ def _alive(seconds: float) -> tuple[Change, ...]:
 
 
 def _orphan(seconds: float) -> tuple[Change, ...]:
-    return (monitor, "ORPHAN_AFTER_SECONDS", seconds), (verdict, "LATE_SECONDS", seconds)
+    return (monitor, "ORPHAN_AFTER_SECONDS", seconds), (hearing, "LATE_SECONDS", seconds)
 
 
 def _no_fleet_row() -> tuple[Change, ...]:
@@ -67,7 +78,7 @@ def _twice_the_volume() -> tuple[Change, ...]:
     return ((rules, "RULES", found),)
 
 
-def _at_the_second(guard: verdict.Guard) -> verdict.Guard:
+def _at_the_second(guard: verdict_table.Guard) -> verdict_table.Guard:
     return lambda before, facts: facts.probes.failures >= 2 and guard(before, facts)
 
 
@@ -75,7 +86,7 @@ def _first_to_two() -> tuple[Change, ...]:
     """The second failed probe excludes, the first does not; nor does it spend its proxy (L13)."""
     shared = tuple(
         replace(row, guard=_at_the_second(row.guard)) if row.row == "S12" else row
-        for row in verdict.TRANSITIONS
+        for row in verdict_table.TRANSITIONS
     )
     spent = (row for row in breaker.TRANSITIONS if row.row == "L12" and row.to is None)
     freed = next(row for row in spent if row.event is breaker.Event.PROBE_SUCCESS).action
@@ -83,7 +94,7 @@ def _first_to_two() -> tuple[Change, ...]:
         key: tuple(replace(row, action=freed) if row.row == "L13" else row for row in found)
         for key, found in breaker._INDEX.items()
     }
-    return (verdict, "TRANSITIONS", shared), (breaker, "_INDEX", local)
+    return (verdict_table, "TRANSITIONS", shared), (breaker, "_INDEX", local)
 
 
 def _recent_unanswered() -> tuple[Change, ...]:

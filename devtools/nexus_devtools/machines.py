@@ -15,11 +15,11 @@ from nexus_api.backend import ExclusionRule, SubjectState
 from nexus_devtools.machine_texts import BREAKER, EXPLAINED, INTRODUCTION, ROWS_ELSEWHERE, VERDICT
 from nexus_quality import breaker as breakers
 from nexus_quality import engine as engines
-from nexus_quality import verdict as verdicts
+from nexus_quality import verdict_table as verdicts
 from nexus_quality import words
 from nexus_quality.breaker import BreakerState
+from nexus_quality.firing import Firing
 from nexus_quality.policy import DEFAULT_POLICY
-from nexus_quality.rules import Firing
 from nexus_quality.verdict import Facts, Probes, Verdict
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "state-machines.md"

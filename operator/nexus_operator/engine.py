@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from nexus_quality.docket import Hearing
 from nexus_quality.engine import BackendFacts, Engine, Merged
 from nexus_quality.evidence import ALIVE_SECONDS
+from nexus_quality.firing import Firing
+from nexus_quality.hearing import Hearing
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
 from nexus_quality.report import Report
-from nexus_quality.rules import Firing
 from nexus_quality.stall import Opinion, is_living, judge, voices
 from nexus_quality.window import Family
 

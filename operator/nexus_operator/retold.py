@@ -29,9 +29,9 @@ from nexus_operator.notes import (
 )
 from nexus_quality import words
 from nexus_quality.assessment import why_out
+from nexus_quality.firing import about, would_fire
 from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
-from nexus_quality.rules import about, would_fire
 from nexus_quality.shared import stalled_by
 from nexus_quality.verdict import Verdict
 

@@ -13,8 +13,8 @@ from nexus_api.backend import SubjectState
 from nexus_api.meta import ConditionStatus
 from nexus_api.quantities import format_time
 from nexus_quality import words
+from nexus_quality.firing import Firing
 from nexus_quality.policy import Policy
-from nexus_quality.rules import Firing
 from nexus_quality.verdict import Verdict
 from nexus_quality.verdicts import Verdicts
 

@@ -15,22 +15,16 @@ from nexus_api import reasons
 from nexus_api.backend import LLMBackendStatus
 from nexus_quality.assessment import Assessment, within_policy
 from nexus_quality.calm import calm, clean, users
-from nexus_quality.docket import (
-    EVENTS,
-    STARTING_SECONDS,
-    BackendFacts,
-    Docket,
-    Hearing,
-    Transition,
-)
+from nexus_quality.docket import EVENTS, BackendFacts, Docket, Transition
 from nexus_quality.evidence import ALIVE_SECONDS, Sums
 from nexus_quality.figures import Figures, figures
+from nexus_quality.firing import Firing
+from nexus_quality.hearing import STARTING_SECONDS, Hearing
 from nexus_quality.ledger import Growth, Ledger
 from nexus_quality.limits import Known
 from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
 from nexus_quality.report import Answer, Report, taken_by
-from nexus_quality.rules import Firing
 from nexus_quality.sketch import value_of
 from nexus_quality.verdict import Verdict
 from nexus_quality.verdicts import Verdicts

@@ -21,7 +21,7 @@ from nexus_api.backend import (
 )
 from nexus_api.quantities import format_percent, format_time, parse_percent, parse_time
 from nexus_quality.figures import MAX_MODELS
-from nexus_quality.rules import Firing
+from nexus_quality.firing import Firing
 from nexus_quality.shared import SharedVerdict, shared_from_status
 from nexus_quality.verdict import Verdict
 from nexus_quality.verdicts import Verdicts

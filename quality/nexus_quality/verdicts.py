@@ -11,7 +11,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from nexus_api.backend import SubjectState
-from nexus_quality.verdict import Facts, Verdict, step
+from nexus_quality.verdict import Facts, Verdict
+from nexus_quality.verdict_table import step
 
 _CLEAN = Verdict()
 

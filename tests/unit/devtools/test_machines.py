@@ -15,7 +15,7 @@ from nexus_devtools.machines import (
     verdict_edges,
     verdict_rows,
 )
-from nexus_quality import breaker, verdict
+from nexus_quality import breaker, verdict_table
 
 
 def test_the_page_is_fresh() -> None:
@@ -24,12 +24,12 @@ def test_the_page_is_fresh() -> None:
 
 def test_every_row_of_both_tables_is_on_the_page_once() -> None:
     rows = re.findall(r"^\| ([SL]\d+) \|", PAGE.read_text(), flags=re.MULTILINE)
-    tables = (*verdict.TRANSITIONS, *breaker.TRANSITIONS)
+    tables = (*verdict_table.TRANSITIONS, *breaker.TRANSITIONS)
     assert rows == [row.row for row in tables]
 
 
 def test_every_change_of_state_is_an_arrow() -> None:
-    assert {row.row for row in verdict.TRANSITIONS if row.moves} == {
+    assert {row.row for row in verdict_table.TRANSITIONS if row.moves} == {
         row for _, _, row in verdict_edges()
     }
     assert ("Active", "Excluded", "S1") in verdict_edges()

@@ -14,9 +14,9 @@ from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.registry import Registry
 from nexus_operator.writer import Key
 from nexus_quality.engine import BackendFacts
+from nexus_quality.firing import Firing
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import Cell, Report
-from nexus_quality.rules import Firing
 
 NOW = 1_700_000_000.0
 KEY = Key(QUALITY_POLICY_PLURAL, "uid-p")

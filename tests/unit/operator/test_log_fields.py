@@ -11,7 +11,7 @@ from nexus_api.backend import ExclusionRule, SubjectState
 from nexus_operator.logs import JsonFormatter as OperatorFormatter
 from nexus_proxy.logs import JsonFormatter as ProxyFormatter
 from nexus_quality.docket import Transition
-from nexus_quality.rules import Firing
+from nexus_quality.firing import Firing
 from nexus_quality.verdict import Verdict
 from nexus_quality.verdicts import Verdicts
 

@@ -31,9 +31,9 @@ from nexus_operator.status import (
     steady,
 )
 from nexus_quality.assessment import WithinPolicy
+from nexus_quality.firing import Firing
 from nexus_quality.health import Health
 from nexus_quality.published import exclusion_of, verdicts_from_status
-from nexus_quality.rules import Firing
 from nexus_quality.verdict import Verdict
 from nexus_quality.verdicts import Verdicts
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from nexus_api import BackendState, LLMBackendStatus
 from nexus_operator.store import FILE, Store
 from nexus_quality.counts import Counts
-from nexus_quality.docket import Hearing
 from nexus_quality.engine import BackendFacts, Engine
+from nexus_quality.hearing import Hearing
 from nexus_quality.journal import Journal
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome, OutcomeClass

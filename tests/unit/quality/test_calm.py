@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus_quality.calm import calm, clean, users
-from nexus_quality.docket import BackendFacts, Docket, Hearing
+from nexus_quality.docket import BackendFacts, Docket
 from nexus_quality.engine import Engine
 from nexus_quality.evidence import Sums
+from nexus_quality.hearing import Hearing
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import Cell, Pulse, Report
 from nexus_quality.verdict import Verdict

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from nexus_api.backend import ExclusionRule
 from nexus_quality.evidence import Share
+from nexus_quality.firing import Firing, would_fire
 from nexus_quality.policy import DEFAULT_POLICY, Policy
-from nexus_quality.rules import RULES, Firing, fire, would_fire
+from nexus_quality.rules import RULES, fire
 
 R = ExclusionRule
 NOW = 5_000.0

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from nexus_api.backend import ExclusionRule, SubjectState
+from nexus_quality.firing import Firing
 from nexus_quality.policy import DEFAULT_POLICY
-from nexus_quality.rules import Firing
-from nexus_quality.verdict import TRANSITIONS, Facts, Probes, Verdict, probation_share, step
+from nexus_quality.verdict import Facts, Probes, Verdict
+from nexus_quality.verdict_table import TRANSITIONS, probation_share, step
 
 S = SubjectState
 NOW = 10_000.0

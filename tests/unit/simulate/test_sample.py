@@ -11,7 +11,7 @@ from bench.simulate.runner import run, tasks
 from bench.simulate.scenarios import BY_NAME
 from bench.simulate.simulation import NEXUS
 
-from nexus_quality import breaker, docket
+from nexus_quality import breaker, hearing
 
 SAMPLE = {
     "A": (
@@ -49,9 +49,9 @@ def test_a_run_of_the_simulation_meets_its_goals(name: str) -> None:
 
 def test_a_fleet_that_excludes_nothing_misses_them() -> None:
     with (
-        patch.object(docket, "fire_backend", lambda *_: None),
-        patch.object(docket, "fire_model", lambda *_: None),
-        patch.object(docket, "fire_unreached", lambda *_: None),
+        patch.object(hearing, "fire_backend", lambda *_: None),
+        patch.object(hearing, "fire_model", lambda *_: None),
+        patch.object(hearing, "fire_unreached", lambda *_: None),
         patch.object(breaker, "_long_enough", lambda *_: False),
     ):
         lost, failed, _ = sampled("A")
