@@ -58,6 +58,7 @@ class Crew(Collector):
         self._tasks: list[asyncio.Task[None]] = []
         self._soon: asyncio.Handle | None = None
         self._stop: Stop | None = None
+        self._news = False
         self._answered = clock()
         self._core: Core
         self._fleet: Fleet
@@ -67,7 +68,7 @@ class Crew(Collector):
         self._core = core
         self._fleet = Fleet(core, self._counters)
         core.monitor.tell = self._tell_all
-        core.router.woken = self._stir
+        core.router.woken = self._moved
 
     def noting(self, shared: Shared) -> Shared:
         """The same verdicts, of which the workers hear."""
@@ -75,7 +76,7 @@ class Crew(Collector):
         def noted(backend: LLMBackend, policy: Policy, now: float) -> SharedVerdict:
             said = shared(backend, policy, now)
             self._outlook.verdicts[backend.metadata.uid] = said
-            self._stir()
+            self._moved()
             return said
 
         return noted
@@ -199,6 +200,11 @@ class Crew(Collector):
             if post is not but and post.hand is not None:
                 post.send(message)
 
+    def _moved(self) -> None:
+        """The world may have changed."""
+        self._news = True
+        self._stir()
+
     def _stir(self) -> None:
         """Something may have changed that the workers must know."""
         if self._soon is None:
@@ -209,12 +215,8 @@ class Crew(Collector):
         self._soon = None
         if not self._core.router.ready:
             return
-        control = self._core.control
-        secrets = self._secrets.all() if isinstance(self._secrets, FileSecrets) else None
-        world = self._outlook.news(control.objects, secrets, control.budget)
-        if world is not None:
-            self._fleet.forget(world.gone)
-            self._tell_all(world)
+        if self._news:
+            self._spread_world()
         for post in self._posts:
             if post.hand is None and post.there:
                 self._welcome(post)
@@ -222,3 +224,12 @@ class Crew(Collector):
             for post in self._posts:
                 if post.hand is hand:
                     post.send(peers)
+
+    def _spread_world(self) -> None:
+        self._news = False
+        control = self._core.control
+        secrets = self._secrets.all() if isinstance(self._secrets, FileSecrets) else None
+        world = self._outlook.news(control.objects, secrets, control.budget)
+        if world is not None:
+            self._fleet.forget(world.gone)
+            self._tell_all(world)

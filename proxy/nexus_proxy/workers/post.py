@@ -26,6 +26,7 @@ PAUSE_FIRST_SECONDS = 0.5
 PAUSE_MOST_SECONDS = 15.0
 HELD_SECONDS = 1.0  # clients may wait so long for a worker that is not there
 SILENT_SECONDS = 30.0
+AWAY_SECONDS = 5.0
 LAST_SECONDS = 5.0  # for a process to end that has nothing more to say
 
 _log = logging.getLogger("nexus.proxy.workers")
@@ -70,7 +71,7 @@ class Post:
         self._sockets = listeners.open()
         self._process: asyncio.subprocess.Process | None = None
         self._link: Link | None = None
-        self._heard_at = 0.0
+        self._heard_at = self._ticked = 0.0
         self._retired = asyncio.Event()
         self._failures = 0
 
@@ -89,7 +90,11 @@ class Post:
         """Keep a worker here until it is asked to stop."""
         while not self._retired.is_set():
             began = self._clock()
-            code = await self._live()
+            try:
+                self._sockets = self._sockets or self._listeners.open()
+                end = _way(await self._live())
+            except OSError as error:
+                end = f"the system ({error.strerror or error})"
             if self._retired.is_set():
                 return
             lived = self._clock() - began
@@ -98,14 +103,13 @@ class Post:
             pause = self._pause()
             when = f" in {pause:.1f} s" if pause else ""
             text = "worker %d ended by %s after %.1f s and is started again%s"
-            _log.error(text, self.number, _way(code), lived, when)
+            _log.error(text, self.number, end, lived, when)
             if pause > HELD_SECONDS:
                 self._close_sockets()
             if pause:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._retired.wait(), pause)
                     return
-            self._sockets = self._sockets or self._listeners.open()
 
     def _pause(self) -> float:
         if self._failures < 2:
@@ -117,15 +121,18 @@ class Post:
         """One worker from its start to its end; its exit code."""
         gone = asyncio.Event()
         ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as unless, theirs:
+            unless.enter_context(ours)
             files = [theirs.fileno(), *(each.fileno() for each in self._sockets)]
             numbers = ",".join(map(str, files[1:]))
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "nexus_proxy.workers"),
+                # Not from the working directory, where modules of any name may lie.
+                *(sys.executable, "-P", "-m", "nexus_proxy.workers"),
                 *(str(self.number), str(files[0]), numbers, *self._arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=files,
             )
+            unless.pop_all()
         self._process = process
         link = Link(self._take, gone.set)
         try:
@@ -160,6 +167,9 @@ class Post:
 
     def tick(self, now: float) -> None:
         """Once a second: end a worker that does not give a sign of life."""
+        away, self._ticked = now - self._ticked > AWAY_SECONDS, now
+        if away:
+            self._heard_at = now  # this process was stopped itself, as by a machine that sleeps
         if self._link is None or now < self._heard_at + SILENT_SECONDS:
             return
         _log.error("worker %d has been silent for %.0f s", self.number, now - self._heard_at)
