@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from nexus_api.pace import paced
 from nexus_proxy.workers.fleet import Hand
 from nexus_proxy.workers.link import Link
 from nexus_proxy.workers.sockets import Listeners
@@ -25,7 +26,7 @@ STEADY_SECONDS = 30.0
 PAUSE_FIRST_SECONDS = 0.5
 PAUSE_MOST_SECONDS = 15.0
 HELD_SECONDS = 1.0  # clients may wait so long for a worker that is not there
-SILENT_SECONDS = 30.0
+SILENT_SECONDS = paced(30.0)
 AWAY_SECONDS = 5.0
 LAST_SECONDS = 5.0  # for a process to end that has nothing more to say
 

@@ -40,11 +40,12 @@ async def until(holds: Callable[[], Awaitable[object]], seconds: float = 10.0) -
 class WorkersProxy:
     """A running proxy of several workers and the folder it reads."""
 
-    def __init__(self, folder: Path, log: Path, workers: int = 2) -> None:
+    def __init__(self, folder: Path, log: Path, workers: int = 2, **environ: str) -> None:
         self.folder = folder
         command = (sys.executable, "-m", "nexus_proxy", "--manifests", str(folder))
         where = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
-        self.child = Child((*command, *where, "--workers", str(workers)), log=log)
+        flags = (*command, *where, "--workers", str(workers))
+        self.child = Child(flags, log=log, environment={**os.environ, **environ})
         self.port = int(self.child.wait_for_line(r"serving on 127.0.0.1:(\d+)")[1])
         self.admin = int(self.child.wait_for_line(r"metrics on 127.0.0.1:(\d+)")[1])
         # Each request over a connection of its own: the kernel picks a worker for each.
@@ -130,9 +131,9 @@ def start(tmp_path: Path, write: Write) -> Start:
     """Starts a proxy over the folder; ready when the block begins."""
 
     @asynccontextmanager
-    async def started(workers: int = 2) -> AsyncIterator[WorkersProxy]:
-        folder = tmp_path / "manifests"
-        proxy = await asyncio.to_thread(WorkersProxy, folder, tmp_path / "log", workers)
+    async def started(workers: int = 2, **environ: str) -> AsyncIterator[WorkersProxy]:
+        folder, log = tmp_path / "manifests", tmp_path / "log"
+        proxy = await asyncio.to_thread(WorkersProxy, folder, log, workers, **environ)
         try:
             await until(proxy.ready, 20)
             yield proxy

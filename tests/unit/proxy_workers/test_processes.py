@@ -292,3 +292,21 @@ async def test_a_worker_that_dies_again_and_again_costs_no_new_connection(
             assert {answer.status_code for answer in answers} == {200}
             await until(replaced, 10)
             await until(proxy.ready, 10)
+
+
+async def test_a_worker_that_hangs_is_replaced(
+    backend: SimulatedBackend, write: Callable[..., Path], start: Any, until: Any
+) -> None:
+    write("sim", backend.url)
+    async with start(NEXUS_TEST_PACE="10") as proxy:
+        hanging = proxy.pids()[0]
+        os.kill(hanging, signal.SIGSTOP)
+
+        async def replaced() -> bool:
+            return len(proxy.pids()) == 2 and hanging not in proxy.pids()
+
+        await until(replaced, 10)
+        await until(proxy.ready, 10)
+        answers = await asyncio.gather(*(proxy.chat() for _ in range(12)))
+        assert {answer.status_code for answer in answers} == {200}
+    assert "worker 1 has been silent for" in proxy.child.log.read_text()
