@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,20 @@ async def named(stage: Stage) -> AsyncIterator[AddNamed]:
     yield add
     for other in others:
         await other.stop()
+
+
+@contextmanager
+def deaf(address: str, port: int) -> Iterator[None]:
+    """An address that takes no connection and refuses none: its backlog is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex((address, port))
+        yield
 
 
 def new_connections(stage: Stage) -> None:
@@ -228,20 +243,31 @@ async def test_when_all_addresses_refuse_the_reason_counts_them(
 async def test_an_address_that_is_silent_gets_a_head_start_and_no_more(
     stage: Stage, zone: Zone, named: AddNamed
 ) -> None:
-    with socket.socket() as deaf:
-        upstream = await named(answer(b"{}"))
-        deaf.bind(("127.0.0.9", upstream.port))
-        deaf.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # a full backlog: the kernel answers no further SYN
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.9", upstream.port))
+    upstream = await named(answer(b"{}"))
+    with deaf("127.0.0.9", upstream.port):
         zone.answers[HOST] = ("127.0.0.9", "127.0.0.1")
         began = stage.clock()
         assert (await stage.ask()).body == b"{}"
         assert 0.2 < stage.clock() - began < 2.0
-        for filler in fillers:
-            filler.close()
+
+
+async def test_a_connect_timeout_ends_the_tries_of_all_addresses(
+    stage: Stage, zone: Zone, named: AddNamed
+) -> None:
+    addresses = ("127.0.0.8", "127.0.0.9")
+    upstream = await named(answer(b"{}"), seconds=1.0)
+    with ExitStack() as stack:
+        for address in addresses:
+            stack.enter_context(deaf(address, upstream.port))
+        zone.answers[HOST] = addresses
+        client = await stage.client()
+        before = asyncio.all_tasks()
+        await client.send(post())
+        await until(lambda: len(asyncio.all_tasks() - before) == 3)
+        stage.tick(2)
+        assert (await client.receive()).status == 503
+        await until(lambda: asyncio.all_tasks() <= before)
+    assert stage.outcomes() == [Outcome.CONNECT_ERROR]
 
 
 async def test_addresses_of_one_name_take_turns(stage: Stage, zone: Zone, named: AddNamed) -> None:

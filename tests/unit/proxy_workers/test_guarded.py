@@ -63,7 +63,7 @@ async def test_every_worker_asks_for_tls_and_keys_and_follows_their_files(
 
         async def counted() -> bool:
             found = await proxy.metrics()
-            return found["nexus_proxy_requests_total", "/v1/chat/completions", "401"] >= 24
+            return bool(found["nexus_proxy_requests_total", "/v1/chat/completions", "401"] >= 24)
 
         await until(counted)
 
