@@ -310,3 +310,26 @@ async def test_a_worker_that_hangs_is_replaced(
         answers = await asyncio.gather(*(proxy.chat() for _ in range(12)))
         assert {answer.status_code for answer in answers} == {200}
     assert "worker 1 has been silent for" in proxy.child.log.read_text()
+
+
+async def test_flags_hold_for_every_worker(
+    backend: SimulatedBackend, write: Callable[..., Path], start: Any, until: Any, tmp_path: Path
+) -> None:
+    write("sim", backend.url)
+    keys = tmp_path / "keys"
+    keys.write_text("sesame\n")
+    async with start(NEXUS_CLIENT_KEYS_FILE=str(keys)) as proxy:
+
+        async def answers(key: str) -> set[int]:
+            headers = {"authorization": f"Bearer {key}"}
+            url = f"{proxy.url}/v1/models"
+            return {(await proxy.http.get(url, headers=headers)).status_code for _ in range(12)}
+
+        assert await answers("sesame") == {200}
+        assert await answers("guessed") == {401}
+        keys.write_text("another\n")
+
+        async def taken() -> bool:
+            return await answers("another") == {200} and await answers("sesame") == {401}
+
+        await until(taken, 5)
