@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from nexus_api.backend import ExclusionRule
 from nexus_quality import (
-    breaker,
+    breaker_table,
     calm,
     engine,
     evidence,
@@ -25,8 +25,10 @@ from nexus_quality import (
     stall,
     verdict_table,
 )
+from nexus_quality.attempt import Attempt
+from nexus_quality.breaker import Event
 from nexus_quality.rules import Case
-from nexus_quality.subject import Attempt, Subject
+from nexus_quality.subject import Subject
 
 NOTHING_VARIED = ""
 RECENT_SECONDS = 5.0
@@ -88,13 +90,13 @@ def _first_to_two() -> tuple[Change, ...]:
         replace(row, guard=_at_the_second(row.guard)) if row.row == "S12" else row
         for row in verdict_table.TRANSITIONS
     )
-    spent = (row for row in breaker.TRANSITIONS if row.row == "L12" and row.to is None)
-    freed = next(row for row in spent if row.event is breaker.Event.PROBE_SUCCESS).action
+    spent = (row for row in breaker_table.TRANSITIONS if row.row == "L12" and row.to is None)
+    freed = next(row for row in spent if row.event is Event.PROBE_SUCCESS).action
     local = {
         key: tuple(replace(row, action=freed) if row.row == "L13" else row for row in found)
-        for key, found in breaker._INDEX.items()
+        for key, found in breaker_table._INDEX.items()
     }
-    return (verdict_table, "TRANSITIONS", shared), (breaker, "_INDEX", local)
+    return (verdict_table, "TRANSITIONS", shared), (breaker_table, "_INDEX", local)
 
 
 def _recent_unanswered() -> tuple[Change, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nexus_api.backend import ExclusionRule, SubjectState
 from nexus_devtools.machine_texts import BREAKER, EXPLAINED, INTRODUCTION, ROWS_ELSEWHERE, VERDICT
-from nexus_quality import breaker as breakers
+from nexus_quality import breaker_table as breakers
 from nexus_quality import engine as engines
 from nexus_quality import verdict_table as verdicts
 from nexus_quality import words

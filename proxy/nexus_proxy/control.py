@@ -22,11 +22,12 @@ from nexus_proxy.routing.live import LiveBackends
 from nexus_proxy.routing.router import Router
 from nexus_proxy.routing.rules import compile_rules, in_force
 from nexus_proxy.routing.table import Table
+from nexus_quality.attempt import PACE_SECONDS
 from nexus_quality.monitor import Monitor
 from nexus_quality.policy import DEFAULT_POLICY, Policy, policy_from_spec, resolve
 from nexus_quality.shared import SharedVerdict, shared_from_status
 from nexus_quality.spend import Spending
-from nexus_quality.subject import PACE_SECONDS, Subject
+from nexus_quality.subject import Subject
 
 if TYPE_CHECKING:
     from nexus_proxy.kube.client import ServerClock

@@ -1,140 +1,37 @@
 """What one proxy knows about outcomes: counters to report, breakers to obey.
 
 Promises that every attempt is counted exactly once under the generation it began with, that only
-`breaker.TRANSITIONS` moves a breaker, and that the hot path (a success on a quiet backend) is a
-handful of additions. It sends nothing: it says when a report is due and hands it out.
+`breaker_table.TRANSITIONS` moves a breaker, and that the hot path (a success on a quiet backend) is
+a handful of additions. It sends nothing: it says when a report is due and hands it out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from nexus_api.backend import BackendState, SubjectState
 from nexus_api.pace import paced
-from nexus_quality.breaker import ROW_SECONDS, Breaker, BreakerState, Event, Facts, Row, apply
+from nexus_quality.attempt import PACE_SECONDS
+from nexus_quality.backend_monitor import BackendMonitor
+from nexus_quality.breaker import Breaker, BreakerState, Event, Facts
+from nexus_quality.breaker_table import apply
+from nexus_quality.following import FOLLOWING, adopt, obey, start
 from nexus_quality.keys import KeyFacts, KeyWatch
 from nexus_quality.peers import Saw, Sight
 from nexus_quality.policy import Policy
+from nexus_quality.pulses import pulses_of
 from nexus_quality.recorder import Recorder, Slot, cells_of
-from nexus_quality.report import Answer, Pulse, Report
+from nexus_quality.report import Answer, Report
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.spend import Spending
-from nexus_quality.subject import PACE_SECONDS, Subject
+from nexus_quality.subject import Subject
 from nexus_quality.telling import Telling
 
-YOUNG_SECONDS = 60.0
 ORPHAN_AFTER_SECONDS = paced(60.0)
 ORPHAN_JITTER_SECONDS = paced(10.0)
 UNANSWERED_SECONDS = paced(90.0)
 REPLAY_EVERY_SECONDS = paced(10.0)
 
-_NEWER = {
-    SubjectState.ACTIVE: Event.NEWER_ACTIVE,
-    SubjectState.EXCLUDED: Event.NEWER_EXCLUDED,
-    SubjectState.PROBATION: Event.NEWER_PROBATION,
-}
-_FIRST_SIGHT = {
-    SubjectState.ACTIVE: BreakerState.CLOSED,
-    SubjectState.EXCLUDED: BreakerState.FOLLOW_EXCLUDED,
-    SubjectState.PROBATION: BreakerState.FOLLOW_PROBATION,
-}
-
-
 _TOLD_TURNS = {Saw.OPENED: Event.PEER_OPENED, Saw.CLOSED: Event.PEER_CLOSED}
-_FOLLOWING = (BreakerState.FOLLOW_EXCLUDED, BreakerState.FOLLOW_PROBATION)
-_TRIPPED = (BreakerState.OPEN, BreakerState.HALF_OPEN)
-
-
-def _start(breaker: Breaker, shared: SharedVerdict) -> None:
-    """What a breaker is at first sight of a verdict (L22)."""
-    breaker.start(_FIRST_SIGHT[shared.state])
-    breaker.recovered = shared.recovered
-
-
-def _tells(breaker: Breaker) -> bool:
-    """True if the operator should hear of it."""
-    return breaker.state in _TRIPPED or breaker.row.length > 0 or breaker.probe_in_flight
-
-
-class BackendMonitor:
-    """One backend as this proxy sees it: its own breaker, and its models as subjects.
-
-    `generation` tags the attempts that begin now. `hurried_until`: successes travel as fast as
-    failures, because the backend is not Active, was so for less than 60 s, or is suspect.
-    """
-
-    __slots__ = (
-        "active_since",
-        "breaker",
-        "fingerprint",
-        "generation",
-        "hurried_until",
-        "key",
-        "monitor",
-        "open_attempts",
-        "subjects",
-        "uid",
-    )
-
-    def __init__(self, monitor: Monitor, uid: str) -> None:
-        self.monitor, self.uid = monitor, uid
-        self.breaker = Breaker()
-        self.key = KeyWatch()
-        self.fingerprint: str | None = None
-        self.subjects: dict[str, Subject] = {}
-        self.open_attempts: set[object] = set()
-        self.active_since = float("-inf")
-        self.generation = 0
-        self.hurried_until = float("-inf")
-
-    def breakers(self) -> Iterator[Breaker]:
-        """The backend's own breaker, then those of its models."""
-        yield self.breaker
-        for subject in self.subjects.values():
-            yield subject.breaker
-
-    @property
-    def still(self) -> bool:
-        """True if time alone changes nothing about it."""
-        if self.key.changed:
-            return False
-        for breaker in self.breakers():
-            if breaker.state is not BreakerState.CLOSED or breaker.recovered is not None:
-                return False
-        return True
-
-    @property
-    def tells_of_key(self) -> bool:
-        """There is something to report about its key."""
-        return bool(self.key.refused or self.blocked)
-
-    @property
-    def blocked(self) -> str:
-        """Why no request is sent with its key, "" if one is."""
-        return self.key.blocked(shared=self.breaker.shared.rejected is not None)
-
-    def without_worst(self, now: float) -> list[Subject]:
-        """The models failing in a row, the one with the longest left out; none of them if others
-        than that one have succeeded since.
-        """
-        failing = [
-            subject
-            for subject in self.subjects.values()
-            if subject.breaker.row.length
-            and subject.breaker.row.began >= self.breaker.changed_at
-            and now - subject.breaker.row.began <= ROW_SECONDS
-        ]
-        if len(failing) < 2:
-            return []
-        worst = max(failing, key=lambda subject: subject.breaker.row.length)
-        others = (s.breaker.latest_success for s in self.subjects.values() if s is not worst)
-        latest = max(others, default=float("-inf"))
-        return [s for s in failing if s is not worst and s.breaker.row.began > latest]
-
-    def hurry(self, *, suspect: bool) -> None:
-        """Set the pace of successes by what is known now."""
-        calm = self.breaker.shared.active and not suspect
-        self.hurried_until = self.active_since + YOUNG_SECONDS if calm else float("inf")
 
 
 class Monitor:
@@ -189,73 +86,15 @@ class Monitor:
         if respecified:
             backend.key.renew()
         if first or shared.generation >= backend.breaker.generation:
-            self._adopt(backend, shared, first=first, newer=newer and not first, facts=facts)
+            adopt(backend, shared, first=first, newer=newer and not first, facts=facts)
         for event in [Event.RESPECIFIED] * respecified + [Event.AUDIT] * audited:
             for breaker in backend.breakers():
                 apply(breaker, event, facts)
         if enforced:
-            # An audit that the operator never judged by has left the verdict as it was.
-            for breaker in backend.breakers():
-                if breaker.state not in _FOLLOWING and not breaker.shared.active:
-                    apply(breaker, _NEWER[breaker.shared.state], facts)
+            obey(backend, facts)
         self.refresh(backend, now)
         if seen:
             self._on_change()
-
-    def _adopt(
-        self,
-        backend: BackendMonitor,
-        shared: SharedVerdict,
-        *,
-        first: bool,
-        newer: bool,
-        facts: Facts,
-    ) -> None:
-        breaker = backend.breaker
-        overlay = breaker.shared
-        breaker.shared, breaker.generation = shared, shared.generation
-        if overlay.rejected and not shared.rejected:
-            backend.key.renew()
-        if overlay.overlay is BackendState.UNHEALTHY and shared.overlay is None:
-            breaker.recovered = facts.now
-        backend.generation = max(0, shared.generation)
-        if first:
-            _start(breaker, shared)
-        elif newer:
-            self._turn(breaker, overlay, facts)
-            if shared.active and breaker.shared.turned(overlay):
-                backend.active_since = facts.now
-        left = not first and newer and shared.active is not overlay.active
-        for subject in backend.subjects.values():
-            self._adopt_model(backend, subject, first=first, left=left, facts=facts)
-        if first or newer:
-            backend.hurry(suspect=False)
-
-    def _turn(self, breaker: Breaker, before: SharedVerdict, facts: Facts) -> None:
-        """Follow a newer generation. One that a model has turned leaves a backend on probation
-        where it is, with its probe in flight; a failed one holds under its own generation (L13).
-        """
-        if breaker.state in _FOLLOWING and not breaker.shared.turned(before):
-            breaker.spent = False
-        else:
-            apply(breaker, _NEWER[breaker.shared.state], facts)
-
-    def _adopt_model(
-        self, backend: BackendMonitor, subject: Subject, *, first: bool, left: bool, facts: Facts
-    ) -> None:
-        """`left`: the backend has left Active or come back to it, which its models go by (S17)."""
-        breaker, before = subject.breaker, subject.breaker.shared
-        breaker.shared = shared = backend.breaker.shared.of(subject.model)
-        breaker.generation = shared.generation
-        if first:
-            _start(breaker, shared)
-            return
-        if left:
-            apply(breaker, Event.BACKEND_TURNED, facts)
-        if left or shared.turned(before):
-            apply(breaker, _NEWER[shared.state], facts)
-        if shared.active and not before.active:
-            backend.active_since = facts.now
 
     def forget(self, uid: str) -> None:
         """Drop a backend that no longer exists."""
@@ -338,7 +177,7 @@ class Monitor:
             subject.breaker.policy = backend.breaker.policy
             subject.breaker.shared = backend.breaker.shared.of(model)
             if backend.breaker.policy.enforce:
-                _start(subject.breaker, subject.breaker.shared)
+                start(subject.breaker, subject.breaker.shared)
             subject.refresh(float("inf"))
             backend.subjects[model] = subject
         return subject
@@ -376,7 +215,7 @@ class Monitor:
         self.recorder.expire(now)
 
     def _orphaned(self, backend: BackendMonitor, breaker: Breaker, now: float) -> bool:
-        if breaker is not backend.breaker and backend.breaker.state in _FOLLOWING:
+        if breaker is not backend.breaker and backend.breaker.state in FOLLOWING:
             return False  # a model's verdict stands still while its backend is out
         if breaker.state is BreakerState.FOLLOW_EXCLUDED:
             until = breaker.shared.until
@@ -410,7 +249,11 @@ class Monitor:
         """
         self._due = float("inf")
         taken = self.recorder.take_changed()
-        pulses = [pulse for backend in self._backends.values() for pulse in self._pulses(backend)]
+        pulses = [
+            pulse
+            for backend in self._backends.values()
+            for pulse in pulses_of(backend, self.recorder)
+        ]
         ended, self._pulsed = self._pulsed and not pulses, bool(pulses)
         telling, complete = self._telling, full or final
         whole = (full and telling.due(now)) or (final and not telling.claim)
@@ -430,35 +273,6 @@ class Monitor:
             pulses=pulses,
             spend=spend,
             spend_slot=spend_slot,
-        )
-
-    def _pulses(self, backend: BackendMonitor) -> Iterator[Pulse]:
-        told = any(map(_tells, backend.breakers()))
-        if _tells(backend.breaker) or backend.tells_of_key:
-            yield self._pulse(backend, "", backend.breaker)
-        for subject in backend.subjects.values():
-            # Where one model fails, what the others have in flight counts for the backend.
-            if _tells(subject.breaker) or (told and subject.in_flight):
-                yield self._pulse(backend, subject.model, subject.breaker)
-
-    def _pulse(self, backend: BackendMonitor, model: str, breaker: Breaker) -> Pulse:
-        row: Row = breaker.row
-        in_flight = sum(s.in_flight for s in backend.subjects.values() if model in ("", s.model))
-        latest = breaker.latest_success
-        key, own = backend.key, not model
-        return Pulse(
-            uid=backend.uid,
-            model=model,
-            generation=backend.generation,
-            in_flight=in_flight,
-            row=row.length,
-            row_began_ms=int(self.recorder.elapsed(row.began) * 1000) if row.length else 0,
-            success_began_ms=int(self.recorder.elapsed(latest) * 1000) if latest > 0 else -1,
-            open=breaker.state in _TRIPPED,
-            probing=breaker.probe_in_flight,
-            refused=key.refused if own else 0,
-            key=backend.blocked if own else "",
-            ca=own and key.facts.ca,
         )
 
     def acknowledged(self, report: Report, answer: Answer, now: float) -> bool:

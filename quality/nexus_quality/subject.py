@@ -1,7 +1,6 @@
-"""One (backend, model) as a proxy sees it, and one attempt on it.
+"""One (backend, model) as a proxy sees it.
 
-Promises that an attempt ends in exactly one outcome, that its class alone decides what it counts
-for, and that an attempt begun before a trip never moves a breaker afterwards. It routes nothing:
+Promises that an attempt begun before a trip never moves a breaker afterwards. It routes nothing:
 `standing` says what the breakers allow.
 """
 
@@ -11,23 +10,22 @@ import enum
 from typing import TYPE_CHECKING
 
 from nexus_quality import words
-from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row, apply
+from nexus_quality.attempt import FIRST_FAILURE_SECONDS, PACE_SECONDS, Attempt
+from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row
+from nexus_quality.breaker_table import apply
 from nexus_quality.counts import Counts
-from nexus_quality.outcome import Outcome, OutcomeClass
-from nexus_quality.peers import SAW_TURN, Saw, Sight
+from nexus_quality.peers import EVENTS, SAW_EVENT, SAW_TURN, Saw, Sight
 from nexus_quality.window import Family
 from nexus_quality.words import Words
 
 if TYPE_CHECKING:
-    from nexus_quality.monitor import BackendMonitor
+    from nexus_quality.backend_monitor import BackendMonitor
 
 HOUR = 3600.0
 TTFT_RECENT_SECONDS = 300.0
 TTFT_RECENT_SAMPLES = 3
 LEAST_WEIGHT = 0.05
 LEAST_ADMISSION = 0.1
-FIRST_FAILURE_SECONDS = 0.2
-PACE_SECONDS = 1.0
 
 
 class Standing(enum.Enum):
@@ -46,8 +44,6 @@ _BY_STATE = {
     BreakerState.OPEN: Standing.OUT,
     BreakerState.FOLLOW_EXCLUDED: Standing.OUT,
 }
-_SUCCESS, _FAILURE = OutcomeClass.SUCCESS, OutcomeClass.FAILURE
-_CREDENTIALS = OutcomeClass.CREDENTIALS
 _WORST_FIRST = (Standing.OUT, Standing.PROBING, Standing.SLOW_START, Standing.ADMITTED)
 
 
@@ -177,6 +173,7 @@ class Subject:
 
     def _apply(self, event: Event, facts: Facts) -> None:
         """Apply an event to both breakers; a change of either is pushed at once."""
+        self._tell(SAW_EVENT[event], facts)
         before = self._states()
         for breaker, state in zip((self.breaker, self.backend.breaker), before, strict=True):
             apply(breaker, event, facts)
@@ -184,6 +181,14 @@ class Subject:
                 self.monitor.hurry(facts.now, seconds=0.0)
         self._tell_turns(before)
         self.monitor.refresh(self.backend, facts.now)
+
+    def _tell(self, saw: Saw, facts: Facts) -> None:
+        """Let the other processes of this proxy know."""
+        tell = self.monitor.tell
+        if tell is not None:
+            began, outdated = facts.began, facts.outdated
+            seen = Sight(saw=saw, uid=self.uid, model=self.model, began=began, outdated=outdated)
+            tell(seen)
 
     def _states(self) -> tuple[BreakerState, BreakerState]:
         return self.breaker.state, self.backend.breaker.state
@@ -214,13 +219,7 @@ class Subject:
             self._apply(Event.PROBE_SUCCESS, Facts(now=now, began=attempt.began))
             self.monitor.hurry(now, seconds=0.0)
         if not (own.quiet and shared.quiet):
-            self._tell_success(attempt.began)
             self._apply(Event.SUCCESS, Facts(now=now, began=attempt.began))
-
-    def _tell_success(self, began: float) -> None:
-        tell = self.monitor.tell
-        if tell is not None:
-            tell(Sight(saw=Saw.SUCCESS, uid=self.uid, model=self.model, began=began))
 
     def failed(self, attempt: Attempt, now: float, *, connect: bool) -> None:
         """What a failure means to the breakers; connect-class ones count for the backend, too."""
@@ -270,13 +269,16 @@ class Subject:
         own, shared = self.breaker, self.backend.breaker
         if seen.saw is Saw.FAILURE:
             if own.latest_success > seen.began:
-                self._tell_success(own.latest_success)
+                self._tell(Saw.SUCCESS, Facts(now=now, began=own.latest_success))
             self.elsewhere = seen.unanswered
             self._fail(seen.began, now, connect=seen.connect, counted=0)
             return
+        random = self.monitor.random
+        facts = Facts(now=now, began=seen.began, outdated=seen.outdated, random=random)
         for breaker in (own, shared):
-            breaker.latest_success = max(breaker.latest_success, seen.began)
-            apply(breaker, Event.SUCCESS, Facts(now=now, began=seen.began))
+            if seen.saw is Saw.SUCCESS:
+                breaker.latest_success = max(breaker.latest_success, seen.began)
+            apply(breaker, EVENTS[seen.saw], facts)
         self.monitor.refresh(self.backend, now)
 
     def _failed_together(self, now: float) -> None:
@@ -343,93 +345,3 @@ class Subject:
             isinstance(a, Attempt) and not a.known and a.began >= since and a.subject in subjects
             for a in self.backend.open_attempts
         )
-
-
-class Attempt:
-    """One request sent to one backend. Times are on the proxy's clock, `ttft` in seconds."""
-
-    __slots__ = (
-        "began",
-        "generation",
-        "key",
-        "known",
-        "last_resort",
-        "probe",
-        "sent_at",
-        "subject",
-        "ttft",
-    )
-
-    def __init__(self, subject: Subject, now: float, probe: bool, last_resort: bool) -> None:
-        self.subject = subject
-        self.began = now
-        self.sent_at = now
-        self.generation = subject.backend.generation
-        self.key = subject.backend.key.serial
-        self.probe, self.last_resort = probe, last_resort
-        self.known = False
-        self.ttft: float | None = None
-
-    def sent(self, now: float) -> None:
-        """The request's last byte was handed to the transport: TTFT runs from here."""
-        self.sent_at = now
-
-    def content(self, now: float) -> None:
-        """The first content event of a stream arrived: its success is known from here on, unless
-        streams break here lately.
-        """
-        if self.ttft is None:
-            self.ttft = now - self.sent_at
-            if self.subject.breaks is None:
-                self.known = True
-                self.subject.succeeded(self, now)
-
-    def end(self, outcome: Outcome, now: float, *, cost_nano_usd: int = 0) -> None:
-        """End the attempt with its one outcome; RuntimeError if it has ended before."""
-        subject = self.subject
-        try:
-            subject.backend.open_attempts.remove(self)
-        except KeyError:
-            raise RuntimeError("an attempt ended twice") from None
-        subject.in_flight -= 1
-        effect = outcome.effect
-        if effect.outcome_class is _SUCCESS:
-            slot = subject.series.slot(now, self.generation)
-            slot.success(cost_nano_usd)
-            if subject.backend.key.heeded:
-                subject.backend.key.accept(self.key, self.began)
-            if self.ttft is not None:
-                slot.ttft(self.ttft * 1000)
-            if not self.known:
-                subject.succeeded(self, now)
-            if subject.breaks is not None and self.began > subject.breaks:
-                subject.breaks = None
-            if now < subject.backend.hurried_until:
-                subject.monitor.hurry(now, seconds=PACE_SECONDS)
-        elif effect.outcome_class is _FAILURE:
-            slot = subject.series.slot(now, self.generation)
-            slot.failure(cost_nano_usd, connect=effect.connect)
-            self._failed(now, connect=effect.connect)
-        else:
-            self._undecided(now, throttled=effect.throttled)
-            if cost_nano_usd:  # a client that leaves a stream has had a part of it
-                subject.series.slot(now, self.generation).cost(cost_nano_usd)
-            if effect.outcome_class is _CREDENTIALS:
-                subject.refused(self, now)
-
-    def _failed(self, now: float, *, connect: bool) -> None:
-        if self.ttft is not None:
-            self.subject.breaks = self.began
-        # A probe whose stream had content has succeeded already; what follows is ordinary.
-        if self.probe and self.known:
-            self.subject.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
-        else:
-            self.subject.failed(self, now, connect=connect)
-
-    def _undecided(self, now: float, *, throttled: bool) -> None:
-        subject = self.subject
-        if throttled:
-            subject.series.slot(now, self.generation).count("throttled")
-        if self.probe and not self.known:
-            subject.series.slot(now, self.generation).count("probe_neutrals")
-            subject._apply(Event.PROBE_NEUTRAL, Facts(now=now, began=self.began))

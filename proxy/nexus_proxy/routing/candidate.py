@@ -18,8 +18,8 @@ from nexus_proxy.routing.endpoint import Endpoint
 if TYPE_CHECKING:
     import ssl
 
+    from nexus_quality.backend_monitor import BackendMonitor
     from nexus_quality.breaker import Breaker
-    from nexus_quality.monitor import BackendMonitor
     from nexus_quality.outcome import Outcome
     from nexus_quality.subject import Standing
     from nexus_quality.words import Words
@@ -219,7 +219,7 @@ DEFAULT_TRAITS = Traits()
 
 
 class Attempted(Protocol):
-    """An attempt under way (`nexus_quality.subject.Attempt` is the one there is)."""
+    """An attempt under way (`nexus_quality.attempt.Attempt` is the one there is)."""
 
     def sent(self, now: float) -> None: ...
 

@@ -15,7 +15,7 @@ from nexus_devtools.machines import (
     verdict_edges,
     verdict_rows,
 )
-from nexus_quality import breaker, verdict_table
+from nexus_quality import breaker_table, verdict_table
 
 
 def test_the_page_is_fresh() -> None:
@@ -24,7 +24,7 @@ def test_the_page_is_fresh() -> None:
 
 def test_every_row_of_both_tables_is_on_the_page_once() -> None:
     rows = re.findall(r"^\| ([SL]\d+) \|", PAGE.read_text(), flags=re.MULTILINE)
-    tables = (*verdict_table.TRANSITIONS, *breaker.TRANSITIONS)
+    tables = (*verdict_table.TRANSITIONS, *breaker_table.TRANSITIONS)
     assert rows == [row.row for row in tables]
 
 

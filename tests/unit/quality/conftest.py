@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from nexus_api.backend import BackendState, LLMBackendStatus, Quality, SubjectState
+from nexus_quality.attempt import Attempt
 from nexus_quality.engine import BackendFacts, Engine, Transition
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import OUTCOMES, Outcome, OutcomeClass
@@ -24,7 +25,7 @@ from nexus_quality.policy import DEFAULT_POLICY, Policy
 from nexus_quality.published import exclusion_of, with_verdicts
 from nexus_quality.report import decode_answer, decode_report, encode
 from nexus_quality.shared import shared_from_status
-from nexus_quality.subject import Attempt, Standing, Subject
+from nexus_quality.subject import Standing, Subject
 from nexus_quality.verdicts import Verdicts
 
 MODEL = "tiny"

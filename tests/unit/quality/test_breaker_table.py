@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nexus_quality.breaker import TRANSITIONS, Breaker, BreakerState, Event, Facts, Row, apply
+from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row
+from nexus_quality.breaker_table import TRANSITIONS, apply
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.shared import SharedVerdict
 

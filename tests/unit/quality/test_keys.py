@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from nexus_api.backend import BackendState, SubjectState
+from nexus_quality.attempt import Attempt
 from nexus_quality.keys import REFUSALS, UNTRIED, KeyFacts, KeyWatch
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import Pulse
 from nexus_quality.shared import SharedVerdict
-from nexus_quality.subject import Attempt, Standing
+from nexus_quality.subject import Standing
 from nexus_quality.words import Words
 
 FACTS = KeyFacts(secret="s", key="k", content=1)

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from nexus_api.backend import SubjectState
+from nexus_quality.attempt import Attempt
 from nexus_quality.breaker import BreakerState
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.report import Answer, Pulse
 from nexus_quality.shared import SharedVerdict
-from nexus_quality.subject import Attempt, Standing
+from nexus_quality.subject import Standing
 
 ACTIVE, EXCLUDED, PROBATION = SubjectState.ACTIVE, SubjectState.EXCLUDED, SubjectState.PROBATION
 FAILURE, SUCCESS, UNREACHED = Outcome.SERVER_ERROR, Outcome.SUCCESS, Outcome.CONNECT_ERROR

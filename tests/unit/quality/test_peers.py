@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import pytest
 
+from nexus_quality.attempt import Attempt
+from nexus_api.backend import SubjectState
 from nexus_quality.breaker import BreakerState
 from nexus_quality.keys import KeyFacts
 from nexus_quality.monitor import Monitor
@@ -14,7 +16,7 @@ from nexus_quality.outcome import Outcome
 from nexus_quality.peers import Saw, Sight
 from nexus_quality.policy import DEFAULT_POLICY
 from nexus_quality.shared import SharedVerdict
-from nexus_quality.subject import Attempt, Subject
+from nexus_quality.subject import Subject
 
 START = 1_000.0
 POLICY = replace(DEFAULT_POLICY, consecutive_failures=5)
@@ -163,6 +165,54 @@ def test_a_probe_closes_or_opens_it_for_all(proxy: Proxy) -> None:
             probe.end(outcome, proxy.now)
         proxy.travel()
         assert all_are(then, proxy.subjects)
+
+
+def half_open(proxy: Proxy) -> None:
+    for _ in range(5):
+        proxy.attempt(0, FAILURE)
+    proxy.travel()
+    proxy.now += 1_000.0
+    for monitor in proxy.monitors:
+        monitor.tick(proxy.now)
+
+
+def wanting(proxy: Proxy) -> list[bool]:
+    return [subject.wants_probe(proxy.now) for subject in proxy.subjects]
+
+
+@pytest.mark.parametrize("end", [SUCCESS, Outcome.CLIENT_GONE])
+def test_one_of_them_probes_at_a_time(proxy: Proxy, end: Outcome) -> None:
+    half_open(proxy)
+    assert wanting(proxy) == [True] * 3
+    probe = proxy.subjects[2].begin(proxy.now, probe=True)
+    proxy.travel()
+    assert wanting(proxy) == [False] * 3
+    proxy.now += 0.1
+    probe.end(end, proxy.now)
+    proxy.travel()
+    assert wanting(proxy) == [True] * 3
+
+
+def test_successes_of_different_processes_close_it(proxy: Proxy) -> None:
+    half_open(proxy)
+    for number in range(POLICY.probation_successes):
+        probe = proxy.subjects[number].begin(proxy.now, probe=True)
+        proxy.travel()
+        proxy.now += 0.1
+        probe.end(SUCCESS, proxy.now)
+        proxy.travel()
+    assert all_are(BreakerState.CLOSED, proxy.subjects)
+
+
+def test_a_failed_probe_ends_probing_under_its_generation_for_all(proxy: Proxy) -> None:
+    shared = SharedVerdict(state=SubjectState.PROBATION, generation=1, share_basis_points=10_000)
+    for monitor in proxy.monitors:
+        monitor.configure("uid", policy=POLICY, shared=shared, fingerprint="a", now=proxy.now)
+    assert wanting(proxy) == [True] * 3
+    probe = proxy.subjects[1].begin(proxy.now, probe=True)
+    probe.end(FAILURE, proxy.now)
+    proxy.travel()
+    assert wanting(proxy) == [False] * 3
 
 
 def test_a_backend_or_a_model_that_is_not_known_here_is_passed_over(proxy: Proxy) -> None:

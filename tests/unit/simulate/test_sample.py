@@ -11,7 +11,7 @@ from bench.simulate.runner import run, tasks
 from bench.simulate.scenarios import BY_NAME
 from bench.simulate.simulation import NEXUS
 
-from nexus_quality import breaker, hearing
+from nexus_quality import breaker_table, hearing
 
 SAMPLE = {
     "A": (
@@ -52,7 +52,7 @@ def test_a_fleet_that_excludes_nothing_misses_them() -> None:
         patch.object(hearing, "fire_backend", lambda *_: None),
         patch.object(hearing, "fire_model", lambda *_: None),
         patch.object(hearing, "fire_unreached", lambda *_: None),
-        patch.object(breaker, "_long_enough", lambda *_: False),
+        patch.object(breaker_table, "_long_enough", lambda *_: False),
     ):
         lost, failed, _ = sampled("A")
     assert lost.verdict.startswith("missed by ") and failed.verdict.startswith("missed by ")
