@@ -89,7 +89,7 @@ class Desk:
     def fail(self, problem: Fatal) -> None:
         raise AssertionError(f"it stepped down: {problem}")
 
-    async def ring(self, spec: LLMBackendSpec) -> Answer:
+    async def ring(self, namespace: str, spec: LLMBackendSpec) -> Answer:
         return self.answers.get(spec.url, GOOD)
 
     def see(self, backend: LLMBackend) -> None:

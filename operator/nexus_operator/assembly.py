@@ -24,6 +24,7 @@ from nexus_operator.kube import Kube
 from nexus_operator.leader import Leader, slot
 from nexus_operator.login import Logins
 from nexus_operator.metrics import Metrics
+from nexus_operator.named_secrets import NamedSecrets
 from nexus_operator.observer import Observer
 from nexus_operator.pace import Pace
 from nexus_operator.page.about import version
@@ -103,7 +104,7 @@ class Parts:
         return slot(in_cluster=inside, host=self.settings.host, port=self.server.port)
 
     def _assemble_prober(self) -> None:
-        self.doorbell = Doorbell()
+        self.doorbell = Doorbell(secrets=NamedSecrets(self.kube, self.clock))
         self.prober = Prober(
             ring=self.doorbell.ring,
             clock=self.clock,

@@ -1,7 +1,8 @@
 """The operator's own client of the API server, beside kopf's.
 
-Promises five kinds of request and no other: read our three kinds, apply their `/status`, ask
-TokenReview and SubjectAccessReview, create Events, hold a Lease. A status write is a forced
+Promises six kinds of request and no other: read our three kinds, apply their `/status`, ask
+TokenReview and SubjectAccessReview, create Events, hold a Lease, and read a Secret by its name,
+which takes a Role of the user's. A status write is a forced
 server-side apply that carries UID and resourceVersion, so it can neither hit a namesake nor
 overwrite what it has not seen. Of our kinds it writes nothing but `/status`, and it never retries
 what may have been heard: callers know what still matters.
@@ -124,6 +125,10 @@ class Kube:
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
         """Creates a core/v1 Event."""
         await self._call("POST", f"/api/v1/namespaces/{namespace}/events", body=event)
+
+    async def get_secret(self, namespace: str, name: str) -> dict[str, Any]:
+        """A core/v1 Secret. `ApiError` 403: nobody bound a Role for its name."""
+        return await self._call("GET", f"/api/v1/namespaces/{namespace}/secrets/{name}")
 
     async def get_lease(self, namespace: str, name: str) -> dict[str, Any]:
         """A Lease."""

@@ -2,27 +2,44 @@
 
 Promises one `Answer` whatever happens on the way, each request within the backend's own timeout
 and a bound on what is read. Only lists and health pages are asked for, never a completion, which
-could cost money. No key is ever sent: a backend with `auth` that answers 401 or 403 is alive, and
-its models stay as they were; so do those of one whose list is slow, huge or garbage. A certificate
-signed by a private CA is not verified, for the operator reads no Secrets; nothing confidential
-travels, and the proxies verify what they send. Thresholds are not applied here.
+could cost money. A key is sent where the operator may read its Secret, and only over a connection
+that is verified as the proxies verify theirs. Without one a backend with `auth` that answers 401 or
+403 is alive, and its models stay as they were; so do those of one whose list is slow, huge or
+garbage. A certificate of a private CA that may not be read is not verified: nothing confidential
+travels then. Thresholds are not applied here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 
 from nexus_api import AuthMode, DiscoveredModel, LLMBackendSpec, reasons
-from nexus_api.resolve import auth_mode, endpoint, health_path, models_path
+from nexus_api.backend import SecretKeyRef
+from nexus_api.resolve import auth_header, auth_mode, endpoint, health_path, models_path
 from nexus_quality.health import parse_models
 
 MAX_BODY = 4 * 1024 * 1024
 UNAUTHENTICATED = (401, 403)
+
+
+class Secrets(Protocol):
+    """Where keys and CAs are read, as far as they may be."""
+
+    async def get(self, namespace: str, ref: SecretKeyRef) -> str | None:
+        """A value, None if there is none for us."""
+        ...
+
+    def forget(self, namespace: str, ref: SecretKeyRef) -> None:
+        """It was refused by the backend that it is for."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,59 +53,103 @@ class Answer:
     models: tuple[DiscoveredModel, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How a backend is asked: with which key, and trusting which CA; None for none of its own."""
+
+    spec: LLMBackendSpec
+    key: str | None = None
+    ca: ssl.SSLContext | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.key is None:
+            return {}
+        header = auth_header(self.spec)
+        return {header.name: header.value(self.key)}
+
+
 class TooMuch(Exception):
     """A body beyond the limit."""
 
 
 class Doorbell:
-    """Two connection pools, one that verifies certificates and one that does not."""
+    """Two connection pools, one that verifies certificates and one that does not; a CA of the
+    backend's own gets one for each probe.
+    """
 
     def __init__(
         self,
         *,
+        secrets: Secrets | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._secrets = secrets
+        self._transport = transport
         self._monotonic = monotonic
-        self._clients = {
-            verify: httpx.AsyncClient(
-                verify=verify,
-                transport=transport,
-                trust_env=False,
-                timeout=None,
-                # Not compressed: what is small on the wire could be huge here.
-                headers={
-                    "User-Agent": "nexus-operator",
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                },
-                # A kept connection would tell of the past: each probe connects anew.
-                limits=httpx.Limits(max_keepalive_connections=0),
-            )
-            for verify in (True, False)
-        }
+        self._clients = {verify: self._client(verify) for verify in (True, False)}
+
+    def _client(self, verify: bool | ssl.SSLContext) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            verify=verify,
+            transport=self._transport,
+            trust_env=False,
+            timeout=None,
+            # Not compressed: what is small on the wire could be huge here.
+            headers={
+                "User-Agent": "nexus-operator",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
+            # A kept connection would tell of the past: each probe connects anew.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     async def close(self) -> None:
         """Closes both pools."""
         for client in self._clients.values():
             await client.aclose()
 
-    async def ring(self, spec: LLMBackendSpec) -> Answer:
-        """Probes once."""
-        path = health_path(spec)
+    async def ring(self, namespace: str, spec: LLMBackendSpec) -> Answer:
+        """Probes a backend of a namespace once."""
+        way, path = await self._way(namespace, spec), health_path(spec)
         began = self._monotonic()
-        found = await self._tried(spec, path)
+        found = await self._tried(way, path)
         if isinstance(found, str):
             return _failed(found)
         latency = max(1, round((self._monotonic() - began) * 1000))
-        return await self._judged(spec, path, *found, latency=latency)
+        answer = await self._judged(way, path, *found, latency=latency)
+        if way.key is not None and answer.reason == reasons.ALIVE_UNAUTHENTICATED:
+            self._forget(namespace, spec)
+        return answer
 
-    async def _tried(self, spec: LLMBackendSpec, path: str) -> tuple[int, bytes] | str:
+    async def _way(self, namespace: str, spec: LLMBackendSpec) -> _Way:
+        """As the proxies would, as far as Secrets may be read; no key to who is not verified."""
+        ca = None
+        if spec.tls is not None and spec.tls.ca_secret_ref is not None and endpoint(spec).tls:
+            ca = _trust(await self._secret(namespace, spec.tls.ca_secret_ref))
+            if ca is None:
+                return _Way(spec=spec)
+        ref = _ref(spec)
+        key = None if ref is None else await self._secret(namespace, ref)
+        usable = key is not None and key.isascii() and key.isprintable()
+        return _Way(spec=spec, key=key if usable else None, ca=ca)
+
+    async def _secret(self, namespace: str, ref: SecretKeyRef) -> str | None:
+        return None if self._secrets is None else await self._secrets.get(namespace, ref)
+
+    def _forget(self, namespace: str, spec: LLMBackendSpec) -> None:
+        ref = _ref(spec)
+        if self._secrets is not None and ref is not None:
+            self._secrets.forget(namespace, ref)
+
+    async def _tried(self, way: _Way, path: str) -> tuple[int, bytes] | str:
         """Status and body of an answer, or in one line why there is none."""
-        seconds = spec.health_check.timeout_seconds
+        seconds = way.spec.health_check.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._get(spec, path)
+                return await self._get(way, path)
         except TimeoutError:
             return f"GET {path}: no answer within {seconds} s"
         except TooMuch:
@@ -97,19 +158,19 @@ class Doorbell:
             return f"GET {path}: {' '.join(str(error).split()) or type(error).__name__}"
 
     async def _judged(
-        self, spec: LLMBackendSpec, path: str, status: int, body: bytes, *, latency: int
+        self, way: _Way, path: str, status: int, body: bytes, *, latency: int
     ) -> Answer:
+        spec = way.spec
         if status in UNAUTHENTICATED and auth_mode(spec) is not AuthMode.NONE:
-            message = f"GET {path} answers {status} without a key: alive"
             return Answer(
                 ok=True,
                 reason=reasons.ALIVE_UNAUTHENTICATED,
-                message=message,
+                message=f"GET {path} answers {status} {_refused(way)}",
                 latency_ms=latency,
             )
         if not 200 <= status < 300:
             return _failed(f"GET {path} answers {status}{_hint(spec, status)}")
-        models, trouble = await self._discovered(spec, path, body)
+        models, trouble = await self._discovered(way, path, body)
         return Answer(
             ok=True,
             reason=reasons.PROBE_SUCCEEDED,
@@ -119,24 +180,29 @@ class Doorbell:
         )
 
     async def _discovered(
-        self, spec: LLMBackendSpec, path: str, body: bytes
+        self, way: _Way, path: str, body: bytes
     ) -> tuple[tuple[DiscoveredModel, ...] | None, str]:
         """The model list, or why there is none; alive is alive, whatever its list is worth."""
-        list_path = models_path(spec)
-        if spec.models is not None:
+        list_path = models_path(way.spec)
+        if way.spec.models is not None:
             return None, ""
-        found = (200, body) if path == list_path else await self._tried(spec, list_path)
+        found = (200, body) if path == list_path else await self._tried(way, list_path)
         try:
             return parse_models(_listing(found, list_path)), ""
         except ValueError as error:
-            return None, f"; its models are unknown ({error}): write spec.models"
+            closed = not isinstance(found, str) and found[0] in UNAUTHENTICATED
+            readable = _readable(way) if closed else ""
+            return None, f"; its models are unknown ({error}): write spec.models{readable}"
 
-    async def _get(self, spec: LLMBackendSpec, path: str) -> tuple[int, bytes]:
-        place, tls = endpoint(spec), spec.tls
-        unverified = tls is not None and (tls.insecure_skip_verify or tls.ca_secret_ref is not None)
+    async def _get(self, way: _Way, path: str) -> tuple[int, bytes]:
+        place, tls = endpoint(way.spec), way.spec.tls
         extensions = {"sni_hostname": tls.server_name} if tls and tls.server_name else {}
-        client = self._clients[not unverified]
-        async with client.stream("GET", place.origin + path, extensions=extensions) as answer:
+        async with (
+            self._connected(way) as client,
+            client.stream(
+                "GET", place.origin + path, headers=way.headers, extensions=extensions
+            ) as answer,
+        ):
             if answer.headers.get("content-encoding", "identity") != "identity":
                 return answer.status_code, b""  # not asked for, and a bomb for all we know
             body = bytearray()
@@ -145,6 +211,48 @@ class Doorbell:
                 if len(body) > MAX_BODY:
                     raise TooMuch
             return answer.status_code, bytes(body)
+
+    @asynccontextmanager
+    async def _connected(self, way: _Way) -> AsyncIterator[httpx.AsyncClient]:
+        if way.ca is not None:
+            async with self._client(way.ca) as client:
+                yield client
+            return
+        tls = way.spec.tls
+        unverified = tls is not None and (tls.insecure_skip_verify or tls.ca_secret_ref is not None)
+        yield self._clients[not unverified]
+
+
+def _trust(ca: str | None) -> ssl.SSLContext | None:
+    """A context that trusts this CA alone, None if there is none or it is none."""
+    try:
+        return ssl.create_default_context(cadata=ca) if ca else None
+    except ssl.SSLError:
+        return None
+
+
+def _refused(way: _Way) -> str:
+    """To whom a backend answers 401 or 403, and what to do where that leaves its models unknown."""
+    ref = _ref(way.spec)
+    shown = "without a key"
+    if way.key is not None and ref is not None:
+        shown = f"to the key in Secret {ref.name}, key {ref.key}"
+    if way.spec.models is not None:
+        return f"{shown}: alive"
+    return f"{shown}: alive; its models are unknown: write spec.models{_readable(way)}"
+
+
+def _readable(way: _Way) -> str:
+    """What else there is to do where no key could be shown."""
+    ref = _ref(way.spec)
+    if ref is None or way.key is not None:
+        return ""
+    return f", or let nexus-operator read Secret {ref.name}"
+
+
+def _ref(spec: LLMBackendSpec) -> SecretKeyRef | None:
+    """Where the backend's key is."""
+    return spec.auth.secret_ref if spec.auth and auth_mode(spec) is AuthMode.SECRET else None
 
 
 def _listing(found: tuple[int, bytes] | str, path: str) -> bytes:

@@ -42,7 +42,7 @@ JITTER = 0.1
 class Ring(Protocol):
     """Probes a backend once."""
 
-    async def __call__(self, spec: LLMBackendSpec) -> Answer: ...
+    async def __call__(self, namespace: str, spec: LLMBackendSpec) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,7 @@ DISABLED = Health(reason=reasons.PROBING_DISABLED, message=words.PROBING_OFF)
 
 @dataclass(slots=True)
 class _Case:
+    namespace: str
     spec: LLMBackendSpec
     findings: Findings
     due: float
@@ -113,7 +114,8 @@ class Prober:
         uid, spec = backend.metadata.uid, backend.spec
         case = self._cases.get(uid)
         if case is None:
-            case = _Case(spec, remembered(backend.status), self._clock())
+            findings = remembered(backend.status)
+            case = _Case(backend.metadata.namespace, spec, findings, self._clock())
             self._cases[uid] = case
         elif case.spec.health_check == spec.health_check and _place(case.spec) == _place(spec):
             case.spec = spec
@@ -177,7 +179,7 @@ class Prober:
     async def _probe(self, uid: str, case: _Case) -> None:
         spec = case.spec
         try:
-            answer = await self._ring(spec)
+            answer = await self._ring(case.namespace, spec)
         finally:
             case.busy = False
         if self._cases.get(uid) is not case:

@@ -383,3 +383,47 @@ def test_when_most_probes_fail_together_the_prober_is_suspected_and_nobody_is_ou
     world.until(names[2], "Healthy", "False", "ProbeFailed")
     assert world.state(names[2]) == "Unhealthy"
     assert [world.state(name) for name in names[:2]] == ["Active", "Active"]
+
+
+def test_where_a_role_lets_it_the_operator_asks_with_the_key_and_finds_the_models(
+    world: World, servers: list[Guarded]
+) -> None:
+    server = servers[0]
+    server.key = "right"
+    world.keys.put("vault", **{"api-key": "right"})
+    auth = {"secretRef": {"name": "vault", "key": "api-key"}}
+
+    def create(name: str) -> None:
+        thing = {
+            "apiVersion": "nexus.dev/v1alpha1",
+            "kind": "LLMBackend",
+            "metadata": {"name": name},
+            "spec": {"url": server.url, "type": "lmstudio", "auth": auth},
+        }
+        thing["spec"]["healthCheck"] = {"periodSeconds": 1}  # type: ignore[index]
+        world.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(thing))
+
+    create("closed")
+    said = world.until("closed", "Healthy", "True", "AliveUnauthenticated")
+    assert said == (
+        "GET /v1/models answers 401 without a key: alive; its models are unknown: "
+        "write spec.models, or let nexus-operator read Secret vault"
+    )
+    assert world.served() == [404, 404]
+    subject = "--serviceaccount=nexus-system:nexus-operator"
+    rights = ("--verb=get", "--resource=secrets", "--resource-name=open")
+    world.kubectl("create", "role", "nexus-probe", *rights)
+    world.kubectl("create", "rolebinding", "nexus-probe", "--role=nexus-probe", subject)
+    world.keys.put("open", **{"api-key": "right"})
+    auth["secretRef"]["name"] = "open"
+    create("open")
+    world.until("open", "Healthy", "True", "ProbeSucceeded")
+    assert [model["name"] for model in world.get("open")["status"]["models"]] == ["m"]
+    for proxy in world.proxies:
+        eventually(
+            lambda proxy=proxy: world.ask(proxy).status_code,  # type: ignore[misc]
+            lambda status: status == 200,
+            what="the model is served",
+        )
+    assert world.condition("closed", "Healthy")[:2] == ("True", "AliveUnauthenticated")
+    assert "right" not in json.dumps(world.get("open"))

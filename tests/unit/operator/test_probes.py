@@ -39,7 +39,7 @@ class Server:
 async def ring(server: Server, spec: LLMBackendSpec) -> Answer:
     doorbell = Doorbell(transport=httpx.MockTransport(server))
     try:
-        return await doorbell.ring(spec)
+        return await doorbell.ring("shop", spec)
     finally:
         await doorbell.close()
 
@@ -132,7 +132,7 @@ async def test_each_type_is_asked_for_what_costs_nothing(
         return httpx.Response(200, json=MODELS)
 
     doorbell = Doorbell(transport=httpx.MockTransport(serve))
-    answer = await doorbell.ring(backend(type=kind).spec)
+    answer = await doorbell.ring("shop", backend(type=kind).spec)
     await doorbell.close()
     assert answer.ok and answer.models
     assert [request.url.path for request in asked] == paths
@@ -174,7 +174,7 @@ async def test_a_probe_ends_with_its_timeout(backend: Build) -> None:
         raise TimeoutError
 
     doorbell = Doorbell(transport=httpx.MockTransport(hang))
-    answer = await doorbell.ring(backend(healthCheck={"timeoutSeconds": 7}).spec)
+    answer = await doorbell.ring("shop", backend(healthCheck={"timeoutSeconds": 7}).spec)
     await doorbell.close()
     assert (answer.ok, answer.message) == (False, "GET /health: no answer within 7 s")
 
@@ -202,7 +202,8 @@ class Rounds:
             metrics=Metrics(lambda: ()),
         )
 
-    async def ring(self, spec: LLMBackendSpec) -> Answer:
+    async def ring(self, namespace: str, spec: LLMBackendSpec) -> Answer:
+        assert namespace == "shop"
         self.rung.append(self.now)
         self.active += 1
         self.most = max(self.most, self.active)
