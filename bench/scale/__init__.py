@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from bench.scale.cost import costs
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     if given.cpu:
         costs(size, quiet=int(given.quiet) // 3, storm=int(given.storm) // 3)
         return 0
+    logging.getLogger("nexus.proxy").setLevel(logging.ERROR)
     times = Times(settle=given.settle, quiet=given.quiet, storm=given.storm)
     asyncio.run(measure(size, times, real=given.real, store=not given.no_store))
     return 0

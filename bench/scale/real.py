@@ -8,6 +8,7 @@ but when a watch event came.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -26,6 +27,7 @@ from nexus_devtools.product import RBAC, REPORT_AUDIENCE
 from nexus_operator.credentials import from_kubeconfig
 
 AT_ONCE = 16
+ATTEMPTS = 5
 ACCOUNT = "app"
 TOKEN_SECONDS = 7200
 READS = frozenset({"GET", "LIST", "WATCH"})
@@ -69,12 +71,19 @@ class Cluster:
     async def writes(self) -> Writes:
         """What the API server was asked to change so far, by verb and resource."""
         counted: Writes = Counter()
-        for labels, number in _COUNTED.findall((await self._http.get("/metrics")).text):
+        for labels, number in _COUNTED.findall(await self._metrics()):
             told = dict(_LABEL.findall(labels))
             if told["verb"] not in READS:
                 name = "/".join(filter(None, (told["resource"], told["subresource"])))
                 counted[f"{told['verb']} {name}"] += int(float(number))
         return counted
+
+    async def _metrics(self) -> str:
+        """The page; on a busy machine a connection may be cut in the midst of it."""
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(httpx.TransportError):
+                return (await self._http.get("/metrics")).text
+        raise RuntimeError("the API server does not show its metrics")
 
     async def watch(self, changed: Callable[[Mapping[str, Any]], None]) -> None:
         """Passes on each backend as it changes, until cancelled."""

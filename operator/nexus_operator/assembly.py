@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nexus_operator.aside import Aside
 from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.clock import Clock
 from nexus_operator.credentials import Credentials
@@ -86,6 +87,7 @@ class Parts:
             own_slot=own_slot,
         )
         self.metrics.leader.set_function(lambda: float(self.leader.leading))
+        self.aside = Aside()
         self._assemble_prober()
         self._assemble_writer()
         self._assemble_judges()
@@ -236,7 +238,9 @@ class Parts:
 
     def _merge(self, reporter: Reporter, report: Report) -> Answer:
         self.budgets.heard(reporter.key, report)
-        return self.evaluator.merge(reporter, report)
+        answer = self.evaluator.merge(reporter, report)
+        self.aside.grown(len(self.engine.ledger.reporters))
+        return answer
 
     def _namespace_of(self, uid: str) -> str | None:
         backend = self.registry.backends.get(uid)
