@@ -175,8 +175,10 @@ class Crew(Collector):
     def ended(self, post: Post) -> None:
         """A worker is gone."""
         if post.hand is not None:
-            self._fleet.leave(post.hand)
-            post.hand = None
+            hand, post.hand = post.hand, None
+            self._fleet.leave(hand)
+            for seen in hand.left(self._clock()):
+                self._saw(seen, but=post)
             self._stir()
 
     def heard(self, post: Post, message: Up) -> None:
@@ -184,11 +186,15 @@ class Crew(Collector):
         if post.hand is None:
             return
         if isinstance(message, Sight):
-            self._core.monitor.hear(message, self._clock())
-            self._tell_all(message, but=post)
+            post.hand.saw(message)
+            self._saw(message, but=post)
         elif isinstance(message, Batch):
             self._fleet.take(post.hand, message, self._clock())
             self._stir()
+
+    def _saw(self, seen: Sight, *, but: Post) -> None:
+        self._core.monitor.hear(seen, self._clock())
+        self._tell_all(seen, but=but)
 
     def _welcome(self, post: Post) -> None:
         post.send(self._outlook.whole())

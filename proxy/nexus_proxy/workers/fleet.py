@@ -19,12 +19,14 @@ from nexus_proxy.workers.places import beside
 from nexus_proxy.workers.tally import NOTHING, grow, retire
 from nexus_proxy.workers.wire import Batch, Key, Load, Peers, Tally, Use
 from nexus_quality.counts import Counts
+from nexus_quality.peers import Saw, Sight
 from nexus_quality.recorder import Slot
 from nexus_quality.report import Cell, CellKey
 from nexus_quality.spend import Spend
 
 KEPT_BUCKETS = 2
 KEPT_SLOTS = 4
+PROBE_ENDS = (Saw.PROBE_SUCCESS, Saw.PROBE_FAILURE, Saw.PROBE_NEUTRAL)
 
 
 class Hand:
@@ -38,6 +40,19 @@ class Hand:
         self.keys: dict[str, Key] = {}
         self.spend: dict[tuple[str, int], int] = {}
         self.beside: dict[str, int] = {}
+        self.probes: dict[tuple[str, str], Sight] = {}
+
+    def saw(self, seen: Sight) -> None:
+        """Keep in mind what it has under way as a probe."""
+        if seen.saw is Saw.PROBE_SENT:
+            self.probes[seen.uid, seen.model] = seen
+        elif seen.saw in PROBE_ENDS:
+            self.probes.pop((seen.uid, seen.model), None)
+
+    def left(self, now: float) -> Iterator[Sight]:
+        """What the others must know of its probes when it is gone: they came to nothing."""
+        for seen in self.probes.values():
+            yield msgspec.structs.replace(seen, saw=Saw.PROBE_NEUTRAL, began=now)
 
 
 class Fleet:
@@ -66,7 +81,7 @@ class Fleet:
             self._load(hand, msgspec.structs.replace(load, in_flight=0, waiting=0))
             self._moved.add(uid)
         for use in tuple(hand.uses.values()):
-            self._use(hand, msgspec.structs.replace(use, in_flight=0, probing=False))
+            self._use(hand, msgspec.structs.replace(use, in_flight=0))
         self._rests = [(of, use) for of, use in self._rests if of is not hand]
 
     def forget(self, uids: Iterable[str]) -> None:
@@ -179,9 +194,6 @@ class Fleet:
         subject.in_flight += use.in_flight - (before.in_flight if before else 0)
         for breaker in (subject.breaker, subject.backend.breaker):
             breaker.latest_success = max(breaker.latest_success, use.latest_success)
-        subject.breaker.probe_in_flight = any(
-            each.uses[key].probing for each in self.hands if key in each.uses
-        )
         if rest(self._core, use):
             self._rests.append((hand, use))
 

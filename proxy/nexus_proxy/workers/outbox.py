@@ -19,6 +19,7 @@ from nexus_proxy.workers.wire import Batch, Key, Load, Up, Use
 from nexus_quality.report import Cell
 
 TICK_SECONDS = 0.05
+LIMITED_TICK_SECONDS = 0.01  # where the others must know soon what is in flight
 HEARTBEAT_SECONDS = 1.0
 
 
@@ -53,11 +54,12 @@ class Outbox:
         self._urgent: float | None = None
         self._soon: asyncio.Handle | None = None
         self._told = float("-inf")
+        self._pause = TICK_SECONDS
 
     async def run(self) -> None:
         """Tell at each tick until cancelled."""
         while True:
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(self._pause)
             self.tell()
 
     def urgent(self, seconds: float) -> None:
@@ -67,8 +69,11 @@ class Outbox:
             # What made it urgent is still being counted.
             self._soon = asyncio.get_running_loop().call_soon(self.tell)
 
-    def forget(self, uids: Iterable[str]) -> None:
-        """These backends are no more."""
+    def moved(self, uids: Iterable[str]) -> None:
+        """The world moved; these backends are no more."""
+        table = self._core.control.table
+        limited = any(each.max_concurrency is not None for each in table.backends.values())
+        self._pause = LIMITED_TICK_SECONDS if limited else TICK_SECONDS
         gone = set(uids)
         self._loads = {uid: load for uid, load in self._loads.items() if uid not in gone}
         self._uses = {key: use for key, use in self._uses.items() if key[0] not in gone}
@@ -163,7 +168,6 @@ def use_of(candidate: Candidate) -> Use:
         model=candidate.model,
         in_flight=subject.in_flight,
         latest_success=subject.breaker.latest_success,
-        probing=subject.breaker.probe_in_flight or subject.backend.breaker.probe_in_flight,
         resting_until=candidate.resting_until,
         missing={endpoint.name: until for endpoint, until in candidate.missing_until.items()},
     )

@@ -56,7 +56,6 @@ class Use(msgspec.Struct, array_like=True, frozen=True):
     model: str
     in_flight: int
     latest_success: float
-    probing: bool
     resting_until: float
     missing: dict[str, float]
 

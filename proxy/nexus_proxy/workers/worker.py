@@ -127,7 +127,7 @@ class Worker:
 
     def _world(self, world: World) -> None:
         self._inbox.world(world, self._core, boot_clock())
-        self._outbox.forget(world.gone)
+        self._outbox.moved(world.gone)
         if self._adopting is None:
             gc.collect()
             gc.freeze()

@@ -17,6 +17,7 @@ from nexus_proxy.workers.fleet import Fleet, Hand
 from nexus_proxy.workers.tally import tally_of
 from nexus_proxy.workers.wire import Batch, Key, Load, Tally, Use
 from nexus_quality.keys import KeyFacts
+from nexus_quality.peers import Saw, Sight
 from nexus_quality.report import Cell, Report
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.spend import Spend
@@ -161,13 +162,13 @@ def test_a_worker_that_is_gone_leaves_its_counts_and_nothing_under_way(parent: P
         tally=counted(6, active_streams=2),
         cells=[cell(6)],
         loads=[Load("uid-a", 2, 6, 0.0)],
-        uses=[Use("uid-a", "m", 2, NOW, True, 0.0, {})],
+        uses=[Use("uid-a", "m", 2, NOW, 0.0, {})],
     )
     parent.told(parent.other, loads=[Load("uid-a", 1, 1, 0.0)])
-    assert (parent.subject.in_flight, parent.subject.breaker.probe_in_flight) == (2, True)
+    assert parent.subject.in_flight == 2
     list(parent.fleet.peers(NOW))
     parent.fleet.leave(parent.one)
-    assert (parent.subject.in_flight, parent.subject.breaker.probe_in_flight) == (0, False)
+    assert parent.subject.in_flight == 0
     assert (parent.backend.in_flight, parent.backend.requests) == (1, 7)
     assert parent.counters.active_streams == 0
     assert sum(parent.counters.requests.values()) == 6
@@ -178,7 +179,7 @@ def test_a_worker_that_is_gone_leaves_its_counts_and_nothing_under_way(parent: P
 
 
 def test_rests_and_missing_models_reach_the_others_once(parent: Parent) -> None:
-    use = Use("uid-a", "m", 0, QUIET, False, NOW + 5, {"CHAT": NOW + 30})
+    use = Use("uid-a", "m", 0, QUIET, NOW + 5, {"CHAT": NOW + 30})
     parent.told(parent.one, uses=[use])
     assert [(h, p.uses) for h, p in parent.fleet.peers(NOW)] == [(parent.other, [use])]
     candidate = parent.core.live.candidate("uid-a", "m")
@@ -225,3 +226,12 @@ def test_what_was_spent_counts_once_at_the_parent(parent: Parent) -> None:
     parent.told(parent.other, spend=[Spend(namespace="n", slot=7, nano_usd=10)])
     assert parent.core.monitor.spending.total == 100
     assert sum(spend.nano_usd for spend in parent.report().spend) == 100
+
+
+def test_a_probe_that_died_with_its_worker_came_to_nothing(parent: Parent) -> None:
+    for model in ("m", "n"):
+        parent.one.saw(Sight(saw=Saw.PROBE_SENT, uid="uid-a", model=model))
+    parent.one.saw(Sight(saw=Saw.PROBE_FAILURE, uid="uid-a", model="n"))
+    assert list(parent.one.left(NOW)) == [
+        Sight(saw=Saw.PROBE_NEUTRAL, uid="uid-a", model="m", began=NOW)
+    ]

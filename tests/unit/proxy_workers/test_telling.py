@@ -74,7 +74,7 @@ class Worker:
     def told(self, world: World) -> None:
         wire = msgspec.msgpack.encode(world)
         self.inbox.world(msgspec.msgpack.decode(wire, type=World), self.core, self.now)
-        self.outbox.forget(world.gone)
+        self.outbox.moved(world.gone)
 
     def peers(self, **parts: Any) -> None:
         self.inbox.peers(Peers(**parts), self.core, self.queue)
@@ -197,14 +197,14 @@ async def test_requests_of_others_count_at_a_backend_but_are_not_told_as_ones_ow
 
 
 async def test_a_rest_elsewhere_is_a_rest_here(worker: Worker) -> None:
-    worker.peers(uses=[Use("uid-a", "m", 0, float("-inf"), False, NOW + 9, {})])
+    worker.peers(uses=[Use("uid-a", "m", 0, float("-inf"), NOW + 9, {})])
     assert not isinstance(worker.choose(), Choice)
     worker.now += 10
     assert isinstance(worker.choose(), Choice)
 
 
 async def test_a_use_of_a_backend_that_is_not_here_is_passed_over(worker: Worker) -> None:
-    use = Use("uid-x", "m", 0, float("-inf"), False, NOW + 9, {"CHAT": NOW + 9})
+    use = Use("uid-x", "m", 0, float("-inf"), NOW + 9, {"CHAT": NOW + 9})
     worker.peers(uses=[use], loads={"uid-x": 4})
     assert isinstance(worker.choose(), Choice)
 

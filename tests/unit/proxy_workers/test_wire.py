@@ -71,7 +71,7 @@ UP = [
         tally=tally_of(Counters()),
         cells=[CELL],
         loads=[Load("u", 3, 9, 12.5, 1)],
-        uses=[Use("u", "m", 3, float("-inf"), True, 5.0, {"CHAT": 7.0})],
+        uses=[Use("u", "m", 3, float("-inf"), 5.0, {"CHAT": 7.0})],
         keys=[Key("u", 2, False)],
         spend=[Spend(namespace="n", slot=5, nano_usd=9)],
         urgent=0.2,

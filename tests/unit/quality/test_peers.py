@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import pytest
 
-from nexus_quality.attempt import Attempt
 from nexus_api.backend import SubjectState
+from nexus_quality.attempt import Attempt
 from nexus_quality.breaker import BreakerState
 from nexus_quality.keys import KeyFacts
 from nexus_quality.monitor import Monitor
