@@ -8,13 +8,15 @@ rule fires either: then the full evidence is looked at.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import IntEnum
+
 from nexus_api.backend import SubjectState
 from nexus_api.quantities import BASIS_POINTS
 from nexus_quality.docket import Docket
 from nexus_quality.evidence import ALIVE_SECONDS, used
 from nexus_quality.ledger import Ledger, Reporter, Series
 from nexus_quality.policy import Policy
-from nexus_quality.window import Family
 
 SUSPECT_BASIS_POINTS = 2500
 _NEVER = BASIS_POINTS + 1
@@ -31,10 +33,27 @@ def clean(docket: Docket) -> bool:
 
 def users(ledger: Ledger, uid: str, now: float) -> int:
     """How many living reporters used a backend in the last hour."""
-    return sum(
-        now - reporter.heard <= ALIVE_SECONDS and any(map(used, reporter.of(uid).values()))
-        for reporter in ledger.users(uid).values()
-    )
+    found = 0
+    for reporter in ledger.users(uid).values():
+        if now - reporter.heard <= ALIVE_SECONDS:
+            for series in reporter.of(uid).values():
+                if used(series):
+                    found += 1
+                    break
+    return found
+
+
+class Look(IntEnum):
+    """What was found of a reporter."""
+
+    WORRYING = 0
+    CALM = 1
+    SILENT = 2  # calm whatever the time, until it speaks: it has no error and no pulse
+
+
+def silent(known: Mapping[str, Look]) -> dict[str, Look]:
+    """What is still known when ten seconds are over."""
+    return {name: look for name, look in known.items() if look is Look.SILENT}
 
 
 def calm(
@@ -44,7 +63,7 @@ def calm(
     *,
     generation: int,
     now: float,
-    known: dict[str, bool] | None = None,
+    known: dict[str, Look] | None = None,
 ) -> bool:
     """Whether nothing can be wrong, by outcomes tagged at or after `generation`.
 
@@ -53,49 +72,45 @@ def calm(
     """
     found = {} if known is None else known
     for name, reporter in ledger.users(uid).items():
-        if name not in found:
-            found[name] = _calm(reporter, uid, policy, generation, now)
-        if not found[name]:
+        look = found.get(name)
+        if look is None:
+            look = found[name] = _look(reporter, uid, policy, generation, now)
+        if look is Look.WORRYING:
             return False
     return True
 
 
-def _calm(reporter: Reporter, uid: str, policy: Policy, generation: int, now: float) -> bool:
+def _look(reporter: Reporter, uid: str, policy: Policy, generation: int, now: float) -> Look:
     """The part of one reporter."""
-    if _speaks(reporter, uid, now):
-        return False
+    look = Look.SILENT
+    for life in reporter.incarnations.values():
+        if uid in life.pulses:
+            if now - life.heard <= ALIVE_SECONDS:
+                return Look.WORRYING
+            look = Look.CALM
     threshold, window = policy.threshold_basis_points, policy.short_window_seconds
     hour = threshold if threshold < BASIS_POINTS else _NEVER
     short = min(hour, SUSPECT_BASIS_POINTS)
     for series in reporter.of(uid).values():
         if not _erring(series, generation):
             continue
+        look = Look.CALM
         series.expire(now)
         if _reached(series, generation, hour) or _burst(series, generation, short, window, now):
-            return False
-    return True
-
-
-def _speaks(reporter: Reporter, uid: str, now: float) -> bool:
-    return any(
-        uid in life.pulses and now - life.heard <= ALIVE_SECONDS
-        for life in reporter.incarnations.values()
-    )
+            return Look.WORRYING
+    return look
 
 
 def _erring(series: Series, generation: int) -> bool:
     """Whether there is any error in the hour or in the last ten minutes."""
-    windows = series.windows
-    return windows[Family.MINUTE].erring(generation) or windows[Family.TEN_SECONDS].erring(
-        generation
-    )
+    return series.minutes.erring(generation) or series.tens.erring(generation)
 
 
 def _reached(series: Series, generation: int, threshold: int) -> bool:
     """Whether the rate of the hour reaches the threshold under any generation."""
     return any(
         part.errors and part.errors * BASIS_POINTS >= threshold * part.requests
-        for part in series.windows[Family.MINUTE].parts(generation)
+        for part in series.minutes.parts(generation)
     )
 
 
@@ -103,7 +118,7 @@ def _burst(series: Series, generation: int, threshold: int, seconds: int, now: f
     """The same of the short window, there being one."""
     requests: dict[int, int] = {}
     errors: dict[int, int] = {}
-    window = series.windows[Family.TEN_SECONDS]
+    window = series.tens
     for tag, part in window.last_tagged(seconds, now, generation) if seconds else ():
         requests[tag] = requests.get(tag, 0) + part.requests
         errors[tag] = errors.get(tag, 0) + part.errors

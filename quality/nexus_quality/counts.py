@@ -8,7 +8,9 @@ are kept by bucket is `rows`'.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from operator import attrgetter
+from typing import Self
 
 import msgspec
 
@@ -64,6 +66,12 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
             else:
                 self.ttft_bins.pop(index, None)
 
+    def copied(self) -> Self:
+        """The same numbers, to be changed apart."""
+        made = copy(self)
+        made.ttft_bins = dict(self.ttft_bins)
+        return made
+
     def grow_to(self, other: Counts) -> Counts:
         """Raise each counter to `other`'s where that is higher; the growth is returned.
 
@@ -101,7 +109,7 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
             and max(numbers) <= MOST
             and self.connect_errors <= self.errors <= self.requests
             and self.ttft_count <= self.requests
-            and (not self.ttft_bins or _valid(self.ttft_bins))
+            and (not self.ttft_bins or valid_bins(self.ttft_bins))
         )
 
 
@@ -121,8 +129,10 @@ def rare_pairs(counts: Counts) -> Pairs:
     return tuple((name, value) for name, value in zip(RARE, values, strict=True) if value)
 
 
-def _valid(bins: Bins) -> bool:
-    return all(0 <= b <= MAX_BIN and 0 <= n <= MOST for b, n in bins.items())
+def valid_bins(bins: Bins) -> bool:
+    """True if a sketch can hold that; there is at least one bin."""
+    counts = bins.values()
+    return min(*bins, *counts, 0) == 0 and max(bins) <= MAX_BIN and max(counts) <= MOST
 
 
 def total(parts: Iterable[Counts]) -> Counts:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from nexus_api import reasons
 from nexus_api.backend import LLMBackendStatus
 from nexus_quality.assessment import Assessment, within_policy
-from nexus_quality.calm import calm, clean, users
+from nexus_quality.calm import Look, calm, clean, silent, users
 from nexus_quality.docket import EVENTS, BackendFacts, Docket, Transition
 from nexus_quality.evidence import ALIVE_SECONDS, Sums
 from nexus_quality.figures import Figures, figures
@@ -71,11 +71,14 @@ class Engine:
         self._ledger = Ledger(started)
         self._backends: dict[str, Docket] = {}
         self._observations: list[Observation] = []
-        self._calms: dict[str, tuple[tuple[int, int, Policy], dict[str, bool]]] = {}
+        self._calms: dict[str, tuple[tuple[int, int, Policy], dict[str, Look]]] = {}
+        self._moved: set[str] = set()
+        self._ends: dict[str, float] = {}
         self._heard: tuple[tuple[object, ...], Hearing] | None = None
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
         """A backend appeared, or its spec or policy changed (S15, S16)."""
+        self._moved.add(facts.uid)
         known = self._backends.get(facts.uid)
         if known is None:
             clean = Verdicts(backend=Verdict(calm_since=now))
@@ -89,6 +92,7 @@ class Engine:
 
     def restore(self, uid: str, status: LLMBackendStatus, now: float) -> None:
         """Take the verdicts over from a status, at the start; the backend must be known."""
+        self._moved.add(uid)
         docket = self._backends[uid]
         docket.verdicts = verdicts_from_status(status, now)
         docket.edited = True
@@ -97,6 +101,7 @@ class Engine:
     def remove(self, uid: str) -> None:
         """A backend was deleted: its history goes with its UID."""
         self._backends.pop(uid, None)
+        self._moved.add(uid)
         self._calms.pop(uid, None)
         self._heard = None
         self._ledger.forget(uid)
@@ -157,10 +162,12 @@ class Engine:
         if self._calm(uid, now):
             self._backends[uid].edited = False
             return None
+        self._moved.add(uid)
         return self._hearing(uid, now).wanted()
 
     def accept(self, transition: Transition, now: float) -> None:
         """The write of a transition was accepted: from here on it holds."""
+        self._moved.add(transition.uid)
         docket = self._backends.get(transition.uid)
         if docket is None:
             return
@@ -212,11 +219,15 @@ class Engine:
 
     def ends(self) -> dict[str, float]:
         """The earliest `until` of each backend that is Excluded or has a model that is."""
-        found = {}
-        for uid, docket in self._backends.items():
-            if (end := docket.verdicts.end()) is not None:
-                found[uid] = end
-        return found
+        for uid in self._moved:
+            docket = self._backends.get(uid)
+            end = None if docket is None else docket.verdicts.end()
+            if end is None:
+                self._ends.pop(uid, None)
+            else:
+                self._ends[uid] = end
+        self._moved.clear()
+        return dict(self._ends)
 
     def deadline(self) -> float | None:
         """The earliest `until` of all."""
@@ -229,9 +240,9 @@ class Engine:
 
     def _observe(self, growth: tuple[Growth, ...]) -> None:
         for grown in growth:
-            if grown.cell.family == Family.MINUTE and not grown.replayed:
+            if grown.family == Family.MINUTE and not grown.replayed:
                 self._observations.extend(
-                    Observation(grown.cell.uid, grown.cell.model, value_of(index), n)
+                    Observation(grown.uid, grown.model, value_of(index), n)
                     for index, n in grown.counts.ttft_bins.items()
                 )
 
@@ -255,7 +266,8 @@ class Engine:
         key = (int(now // Family.TEN_SECONDS), generation, docket.policy)
         known = self._calms.get(uid)
         if known is None or known[0] != key:
-            known = self._calms[uid] = (key, {})
+            same = known is not None and known[0][1:] == key[1:]
+            known = self._calms[uid] = (key, silent(known[1]) if known and same else {})
         return calm(
             self._ledger, uid, docket.policy, generation=generation, now=now, known=known[1]
         )

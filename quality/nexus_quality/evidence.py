@@ -111,7 +111,7 @@ class Evidence:
     subject in the last hour.
     """
 
-    __slots__ = ("_key", "_known", "_ledger", "_reporters", "_uid", "_used", "_view")
+    __slots__ = ("_caches", "_key", "_known", "_ledger", "_reporters", "_uid", "_used", "_view")
 
     def __init__(self, ledger: Ledger, uid: str, view: View) -> None:
         self._ledger, self._uid, self._view = ledger, uid, view
@@ -123,6 +123,7 @@ class Evidence:
             for reporter in ledger.users(uid).values()
             if view.silent or self._age(reporter) <= ALIVE_SECONDS
         ]
+        self._caches: dict[str, dict[object, object]] = {}
         self._used: frozenset[str] | None = None
         self._known: dict[str | frozenset[str], tuple[Share, ...]] = {}
 
@@ -159,60 +160,65 @@ class Evidence:
     def _age(self, reporter: Reporter) -> float:
         return self._view.now - reporter.heard
 
-    def _derived(self, reporter: Reporter) -> dict[tuple[object, ...], object]:
-        derived = reporter.derived.setdefault(self._uid, {})
-        if derived and next(iter(derived))[0] != self._key[0]:
-            derived.clear()
-        return derived
+    def _derived(self, reporter: Reporter) -> dict[object, object]:
+        """What was worked out of a reporter under the same view, to be added to."""
+        cache = self._caches.get(reporter.name)
+        if cache is None:
+            known = reporter.derived.setdefault(self._uid, {})
+            if known and next(iter(known))[0] != self._key[0]:
+                known.clear()
+            # A pulse counts as long as it is fresh.
+            key = (*self._key, self._age(reporter) <= PULSE_SECONDS)
+            cache = self._caches[reporter.name] = known.setdefault(key, {})
+        return cache
 
     def _models(self, reporter: Reporter) -> frozenset[str]:
-        derived, key = self._derived(reporter), (self._key[0], "models")
-        found = derived.get(key)
+        self._derived(reporter)
+        known, key = reporter.derived[self._uid], (self._key[0], "models")
+        found = known.get(key)
         if found is None:
             series = reporter.of(self._uid)
-            found = derived[key] = frozenset(m for m, one in series.items() if used(one))
+            found = known[key] = frozenset(m for m, one in series.items() if used(one))
         assert isinstance(found, frozenset)
         return found
 
     def _shared(self, reporter: Reporter, without: frozenset[str]) -> Share | None:
-        fresh = self._age(reporter) <= PULSE_SECONDS
-        derived, key = self._derived(reporter), (*self._key, fresh, without)
-        if key not in derived:
+        derived = self._derived(reporter)
+        if without not in derived:
             parts = {
                 model: part
                 for model in self._models(reporter) - without
                 if (part := self._part(reporter, model)) is not None
             }
             own = _stand(reporter, self._uid, BACKEND, self._view)
-            derived[key] = _together(parts, own, whole=not without) if parts else None
-        found = derived[key]
+            derived[without] = _together(parts, own, whole=not without) if parts else None
+        found = derived[without]
         assert found is None or isinstance(found, Share)
         return found
 
     def _part(self, reporter: Reporter, model: str) -> Share | None:
         if model not in self._models(reporter):
             return None
-        fresh = self._age(reporter) <= PULSE_SECONDS
-        derived, key = self._derived(reporter), (*self._key, fresh, model)
-        found = derived.get(key)
+        derived = self._derived(reporter)
+        found = derived.get(model)
         if found is None:
             series = reporter.of(self._uid)[model]
             stand = _stand(reporter, self._uid, model, self._view)
-            found = derived[key] = _part(reporter, model, series, stand, self._view)
+            found = derived[model] = _part(reporter, model, series, stand, self._view)
         assert isinstance(found, Share)
         return found
 
 
 def used(series: Series) -> bool:
     """Whether a model was used, or would have been, within the hour."""
-    return series.windows[Family.MINUTE].used()
+    return series.minutes.used()
 
 
 def _part(reporter: Reporter, model: str, series: Series, stand: _Stand, view: View) -> Share:
     """What one reporter says of one model."""
     now, (generation, recent_since) = view.now, view.of(model)
-    ten = series.windows[Family.TEN_SECONDS]
-    hour = list(series.windows[Family.MINUTE].parts(generation))
+    ten = series.tens
+    hour = list(series.minutes.parts(generation))
     short = list(ten.last_parts(view.short_window_seconds, now, generation))
     short = short if view.short_window_seconds else []
     recent: list[Counts] = []
@@ -326,15 +332,29 @@ class Sums:
     @classmethod
     def of(cls, parts: Sequence[Share]) -> Sums:
         """Add up `parts`."""
+        requests = errors = short_requests = short_errors = in_flight = 0
+        usual = open_usual = 0.0
+        rows: list[tuple[float, int]] = []
+        for p in parts:
+            requests += p.requests
+            errors += p.errors
+            short_requests += p.short_requests
+            short_errors += p.short_errors
+            in_flight += p.in_flight
+            usual += p.usual
+            if p.open:
+                open_usual += p.usual
+            rows.extend(p.rows)
+        rows.sort(reverse=True)
         return cls(
-            requests=sum(p.requests for p in parts),
-            errors=sum(p.errors for p in parts),
-            short_requests=sum(p.short_requests for p in parts),
-            short_errors=sum(p.short_errors for p in parts),
-            in_flight=sum(p.in_flight for p in parts),
-            usual=sum(p.usual for p in parts),
-            open_usual=sum(p.usual for p in parts if p.open),
-            rows=tuple(sorted((row for p in parts for row in p.rows), reverse=True)),
+            requests=requests,
+            errors=errors,
+            short_requests=short_requests,
+            short_errors=short_errors,
+            in_flight=in_flight,
+            usual=usual,
+            open_usual=open_usual,
+            rows=tuple(rows),
         )
 
     @property

@@ -6,14 +6,13 @@ are absent. It decides nothing; verdicts are computed from counts elsewhere.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nexus_api.backend import ModelQuality, Quality, SubjectState
 from nexus_api.quantities import format_time, rate_percent
 from nexus_quality.counts import Counts, total
-from nexus_quality.ledger import Ledger, Reporter
+from nexus_quality.ledger import Ledger
 from nexus_quality.sketch import quantile
 from nexus_quality.window import Family
 
@@ -107,37 +106,44 @@ class Figures:
 def figures(ledger: Ledger, uid: str, now: float) -> Figures:
     """What the fleet reported of a backend, of any generation."""
     wholes = ledger.whole(uid, now)
-    users = [_used(reporter, uid) for reporter in ledger.users(uid).values()]
-    by_model = Counter(model for models in users for model in models)
+    reporters, of_model = _users(ledger, uid, now)
     models = {
         model: Tally(
-            hour=total([one.hour]),
-            day=total([one.day]),
+            hour=one.hour,
+            day=one.day,
             last_failure=one.last_failure,
-            reporters=by_model[model],
+            reporters=of_model.get(model, 0),
         )
         for model, one in wholes.items()
         if model
     }
     failures = [one.last_failure for one in wholes.values() if one.last_failure is not None]
     whole = Tally(
-        hour=total(tally.hour for tally in models.values()),
-        day=total(tally.day for tally in models.values()),
+        hour=_together([tally.hour for tally in models.values()]),
+        day=_together([tally.day for tally in models.values()]),
         last_failure=max(failures, default=None),
-        reporters=sum(map(bool, users)),
+        reporters=reporters,
     )
     return Figures(now=now, whole=whole, models=models)
 
 
-def _used(reporter: Reporter, uid: str) -> list[str]:
-    """The models of a backend of which it made a request within the hour."""
-    found = []
-    for model, series in reporter.of(uid).items():
-        for part in series.windows[Family.MINUTE].parts():
-            if part.requests:
-                found.append(model)
-                break
-    return found
+def _users(ledger: Ledger, uid: str, now: float) -> tuple[int, dict[str, int]]:
+    """How many made a request of a backend within the hour, of any model and of each."""
+    oldest, reporters = Family.MINUTE.oldest(now), 0
+    of_model: dict[str, int] = {}
+    for reporter in ledger.users(uid).values():
+        using = False
+        for model, series in reporter.of(uid).items():
+            if series.minutes.requested >= oldest:
+                of_model[model] = of_model.get(model, 0) + 1
+                using = True
+        reporters += using
+    return reporters, of_model
+
+
+def _together(parts: Sequence[Counts]) -> Counts:
+    """The sum, which may be one of the parts."""
+    return parts[0] if len(parts) == 1 else total(parts)
 
 
 def _rounded(value: float | None) -> int | None:

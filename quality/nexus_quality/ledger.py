@@ -96,7 +96,9 @@ class Ledger:
 
         `known`: uids of the backends there are; `look`: what there is of one of them.
         """
-        reporter = self.reporters.setdefault(name, Reporter(name))
+        reporter = self.reporters.get(name)
+        if reporter is None:
+            reporter = self.reporters[name] = Reporter(name)
         reporter.heard = now
         life = self._incarnation(reporter, report, now)
         if isinstance(life, Refusal):
@@ -123,7 +125,7 @@ class Ledger:
         pulsed = visit.pulses(report, refused)
         if changes is not None:
             changes.lives.add(report.incarnation)
-        touched = frozenset([grown.cell.uid for grown in growth]) | pulsed
+        touched = frozenset([grown.uid for grown in growth]) | pulsed
         for uid in touched:
             reporter.derived.pop(uid, None)
         return Taken(tuple(growth), tuple(refused), touched)
@@ -146,7 +148,7 @@ class Ledger:
         wholes = self._wholes.setdefault(uid, {})
         whole = wholes.get(model)
         if whole is None:
-            whole = wholes[model] = Whole()
+            whole = wholes[model] = Whole(uid, model)
         return whole
 
     def _incarnation(self, reporter: Reporter, report: Report, now: float) -> Incarnation | Refusal:

@@ -8,7 +8,6 @@ and what is left of it here.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -37,7 +36,7 @@ _CLAIMS: tuple[Callable[[Share], float], ...] = (
 
 
 def _next(shares: Shares, loud: int, claim: Callable[[Share], float]) -> float:
-    return heapq.nlargest(loud + 1, map(claim, shares))[loud]
+    return sorted(map(claim, shares), reverse=True)[loud]
 
 
 def _cut(share: Share, hour: float, short: float, in_flight: float, usual: float) -> Share:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from nexus_quality.counts import MOST, rare_of, valid_bins
 from nexus_quality.refusals import TOO_MANY_CELLS, TOO_MANY_GENERATIONS, TOO_MANY_SERIES
 from nexus_quality.report import MAX_NUMBER, OTHER_MODEL, Cell, Pulse
 
@@ -71,16 +72,19 @@ class Room:
 
 def possible(cell: Cell) -> bool:
     """True if a process could have counted this in a bucket of that width."""
-    most = PER_SECOND * cell.family
-    counted = (cell.requests, cell.throttled, cell.eligible, cell.probes)
+    count, most = cell.ttft_count, PER_SECOND * cell.family
+    if not 0 <= count <= cell.requests <= most:
+        return False
+    if not 0 <= cell.ttft_ms_sum <= count * LONGEST_MS or cell.ttft_ms_sum > MOST:
+        return False
+    bins = cell.ttft_bins
+    if bins and not (valid_bins(bins) and sum(bins.values()) <= count):
+        return False
+    if not any(rare_of(cell)):
+        return True
+    counted = (cell.throttled, cell.eligible, cell.probes)
     answered = (cell.probe_successes, cell.probe_failures, cell.probe_neutrals)
-    return (
-        cell.valid
-        and max(counted) <= most
-        and max(answered) <= most
-        and cell.ttft_ms_sum <= cell.ttft_count * LONGEST_MS
-        and (not cell.ttft_bins or sum(cell.ttft_bins.values()) <= cell.ttft_count)
-    )
+    return cell.valid and max(counted) <= most and max(answered) <= most
 
 
 def possible_pulse(pulse: Pulse, now_ms: int) -> bool:

@@ -119,18 +119,18 @@ class Incarnation:
             if rows.tag[3] == family and (index := rows.find(bucket)) >= 0:
                 yield rows.kept(index)
 
-    def open(self, key: CellKey, standing: Standing) -> tuple[CellRows, int]:
+    def open(self, tag: Tag, bucket: int, standing: Standing) -> tuple[CellRows, int]:
         """Make room for a new cell: its table and the index of its row."""
-        tag = (key.uid, key.model, key.generation, key.family)
         rows = self.rows.get(tag)
         if rows is None:
             rows = self.rows[tag] = CellRows(tag, standing)
         self.size += 1
-        return rows, rows.open(key.bucket, standing)
+        return rows, rows.open(bucket, standing)
 
     def keep(self, key: CellKey, kept: Kept) -> None:
         """Remember a cell as it was saved."""
-        rows, index = self.open(key, Standing(kept.placed - key.bucket, kept.model))
+        tag = (key.uid, key.model, key.generation, key.family)
+        rows, index = self.open(tag, key.bucket, Standing(kept.placed - key.bucket, kept.model))
         rows.raise_to(index, kept.counts)
 
     def drop(self, rows: CellRows, count: int) -> None:

@@ -23,9 +23,10 @@ class Whole:
     have no hours of their own. `last_failure`: epoch seconds.
     """
 
-    __slots__ = ("days", "horizon", "last_failure", "minutes")
+    __slots__ = ("days", "horizon", "last_failure", "minutes", "model", "uid")
 
-    def __init__(self) -> None:
+    def __init__(self, uid: str = "", model: str = "") -> None:
+        self.uid, self.model = uid, model
         self.minutes = Window(Family.MINUTE, sketched=True)
         self.days = Window(Family.HOUR, sketched=True)
         self.horizon = Horizon()

@@ -60,14 +60,16 @@ class Rows:
     def row(self, bucket: int) -> int:
         """The index of a bucket's row, which is made if there is none."""
         buckets = self.buckets
-        if not buckets or buckets[-1] < bucket:
-            index = len(buckets)
-        else:
+        index = len(buckets)
+        if buckets and buckets[-1] >= bucket:
             index = bisect_left(buckets, bucket)
             if buckets[index] == bucket:
                 return index
-        self.buckets = fitting(buckets, bucket)
-        self.buckets.insert(index, bucket)
+        try:
+            buckets.insert(index, bucket)
+        except OverflowError:
+            self.buckets = fitting(buckets, bucket)
+            self.buckets.insert(index, bucket)
         self.requests.insert(index, 0)
         self.ttft_count.insert(index, 0)
         self.ttft_ms_sum.insert(index, 0)
@@ -148,30 +150,45 @@ class Rows:
 
         This is the join: in any order, any number of times, the result is the same.
         """
-        old = (self.requests[index], self.ttft_count[index], self.ttft_ms_sum[index])
-        new = (
-            max(counts.requests, old[0]),
-            max(counts.ttft_count, old[1]),
-            max(counts.ttft_ms_sum, old[2]),
-        )
-        growth = Counts(
-            requests=new[0] - old[0], ttft_count=new[1] - old[1], ttft_ms_sum=new[2] - old[2]
-        )
-        if new != old:
-            self._set(index, *new)
-        rare = self._raise_rare(index, rare_pairs(counts), growth)
+        growth = Counts()
+        requests, count = self.requests[index], self.ttft_count[index]
+        milliseconds = self.ttft_ms_sum[index]
+        try:
+            if counts.requests > requests:
+                growth.requests = counts.requests - requests
+                self.requests[index] = counts.requests
+            if counts.ttft_count > count:
+                growth.ttft_count = counts.ttft_count - count
+                self.ttft_count[index] = counts.ttft_count
+            if counts.ttft_ms_sum > milliseconds:
+                growth.ttft_ms_sum = counts.ttft_ms_sum - milliseconds
+                self.ttft_ms_sum[index] = counts.ttft_ms_sum
+        except OverflowError:
+            # What was raised already would be no growth any more.
+            self.requests[index], self.ttft_count[index] = requests, count
+            self._widen(counts.requests, counts.ttft_count, counts.ttft_ms_sum)
+            return self.raise_to(index, counts)
+        rare = rare_pairs(counts)
+        if rare:
+            rare = self._raise_rare(index, rare, growth)
         if counts.ttft_bins:
             self._raise_bins(index, counts.ttft_bins, growth)
         return growth, rare
 
     def add(self, index: int, growth: Counts, rare: Pairs) -> None:
         """Add to a row all but the bins. `rare`: what `rare_pairs` makes of `growth`."""
-        self._set(
-            index,
-            self.requests[index] + growth.requests,
-            self.ttft_count[index] + growth.ttft_count,
-            self.ttft_ms_sum[index] + growth.ttft_ms_sum,
-        )
+        requests = self.requests[index] + growth.requests
+        count = self.ttft_count[index] + growth.ttft_count
+        milliseconds = self.ttft_ms_sum[index] + growth.ttft_ms_sum
+        try:
+            self.requests[index] = requests
+            self.ttft_count[index] = count
+            self.ttft_ms_sum[index] = milliseconds
+        except OverflowError:
+            self._widen(requests, count, milliseconds)
+            self.requests[index] = requests
+            self.ttft_count[index] = count
+            self.ttft_ms_sum[index] = milliseconds
         for name, value in rare:
             self._set_rare(index, name, self._rare_of(index, name) + value)
 
@@ -192,16 +209,10 @@ class Rows:
             self.bins = [b""] * len(self.buckets)
         self.bins[index] = data
 
-    def _set(self, index: int, requests: int, ttft_count: int, ttft_ms_sum: int) -> None:
-        try:
-            self.requests[index] = requests
-            self.ttft_count[index] = ttft_count
-            self.ttft_ms_sum[index] = ttft_ms_sum
-        except OverflowError:
-            self.requests = fitting(self.requests, requests)
-            self.ttft_count = fitting(self.ttft_count, ttft_count)
-            self.ttft_ms_sum = fitting(self.ttft_ms_sum, ttft_ms_sum)
-            self._set(index, requests, ttft_count, ttft_ms_sum)
+    def _widen(self, requests: int, ttft_count: int, ttft_ms_sum: int) -> None:
+        self.requests = fitting(self.requests, requests)
+        self.ttft_count = fitting(self.ttft_count, ttft_count)
+        self.ttft_ms_sum = fitting(self.ttft_ms_sum, ttft_ms_sum)
 
     def _rare(self, index: int) -> tuple[int, ...]:
         return tuple(self._rare_of(index, name) for name in RARE)

@@ -129,6 +129,8 @@ def fire(
     `what` is counted as errors, and `model` named, in the reason. `also`: shares on which the same
     rule must hold, too, each with its own quorum.
     """
+    if not any(share.errors for share in shares):
+        return None
     found = _fire(shares, policy, now, what=what, model=model, also=also)
     if found is not None and found.quorum:
         return found

@@ -13,12 +13,12 @@ from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from nexus_quality import refusals
-from nexus_quality.counts import Counts, Pairs
+from nexus_quality.counts import Counts
 from nexus_quality.journal import Changes
 from nexus_quality.limits import Known, Room, possible, possible_pulse, together
 from nexus_quality.lives import CellRows, Incarnation, Standing
-from nexus_quality.report import OTHER_MODEL, Cell, CellKey, Refusal, Report
-from nexus_quality.reporters import Reporter
+from nexus_quality.report import OTHER_MODEL, Cell, Refusal, Report
+from nexus_quality.reporters import Reporter, Series
 from nexus_quality.window import Family
 
 if TYPE_CHECKING:
@@ -30,9 +30,13 @@ _TEN, _HOUR = int(Family.TEN_SECONDS), int(Family.HOUR)
 
 
 class Growth(NamedTuple):
-    """What a report added to a cell. `replayed`: another process may have counted it before."""
+    """What a report added to a bucket of a (backend, model). `replayed`: another process may have
+    counted it before.
+    """
 
-    cell: CellKey
+    family: int
+    uid: str
+    model: str
     counts: Counts
     replayed: bool
 
@@ -44,18 +48,6 @@ class Taken:
     growth: tuple[Growth, ...]
     refused: tuple[Refusal, ...]
     touched: frozenset[str]
-
-
-class _Grown(NamedTuple):
-    """A row after it grew. `bins`: as packed, before and after; `news`: it is not known that this
-    process heard all there was of it.
-    """
-
-    counts: Counts
-    rare: Pairs
-    bins: tuple[bytes, bytes]
-    standing: Standing
-    news: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,7 +113,7 @@ class Visit:
             return refusals.UNKNOWN_BACKEND
         if cell.family not in _SPANS:
             return f"{refusals.UNKNOWN_FAMILY} {cell.family}"
-        if self._began(cell) > self.now + FUTURE_SECONDS:
+        if cell.bucket * cell.family + self.life.offset > self.now + FUTURE_SECONDS:
             return refusals.FUTURE_BUCKET
         if not possible(cell):
             return refusals.IMPOSSIBLE
@@ -131,55 +123,66 @@ class Visit:
             return refusals.FUTURE_GENERATION
         return None
 
-    def _began(self, cell: Cell) -> float:
-        return cell.bucket * cell.family + self.life.offset
-
     def _grow(
         self, cell: Cell, rows: CellRows | None, index: int, *, replay: bool
     ) -> Growth | str | None:
         """Count what is new in a cell; None if nothing is, or if it is too old; or why not."""
-        oldest = int(self.now // cell.family) - _SPANS[cell.family] + 1
+        family, bucket = cell.family, cell.bucket
+        oldest = int(self.now // family) - _SPANS[family] + 1
+        began = bucket * family + self.life.offset
         if rows is None or index < 0:
-            grown = self._first(cell, oldest)
+            opened = self._open(cell, began, oldest)
+            if not isinstance(opened, tuple):
+                return opened
+            rows, index = opened
+            news = True
         else:
-            grown = self._further(cell, rows, index, oldest)
-        if not isinstance(grown, _Grown) or grown.counts.empty:
-            return grown if isinstance(grown, str) else None
-        uid, model = intern(cell.uid), grown.standing.model
-        key = CellKey(cell.family, cell.bucket, uid, model, cell.generation)
-        if self.changes is not None:
-            self.changes.cells.add((self.incarnation, cell.family, cell.bucket))
-        self._count(key, grown)
-        # What is first heard of a bucket that began before us was counted by another process.
-        earlier = grown.news and self._began(cell) < self.ledger.started
-        return Growth(key, grown.counts, earlier or replay)
-
-    def _first(self, cell: Cell, oldest: int) -> _Grown | str | None:
-        """Keep a new cell."""
-        # The middle of the bucket decides, so that a small change of offset moves nothing.
-        placed = int((self._began(cell) + cell.family / 2) // cell.family)
-        if placed < oldest:
-            return None
-        uid = intern(cell.uid)
-        model = self.look(uid).counted_as(cell.model, self.reporter.of(uid))
-        standing = Standing(placed - cell.bucket, intern(model))
-        reason = self._full(cell, standing)
-        if reason is not None:
-            return reason
-        key = CellKey(cell.family, cell.bucket, uid, intern(cell.model), cell.generation)
-        rows, index = self.life.open(key, standing)
-        counts, rare = rows.raise_to(index, cell)
-        return _Grown(counts, rare, (b"", rows.bins_of(index)), standing, news=True)
-
-    def _further(self, cell: Cell, rows: CellRows, index: int, oldest: int) -> _Grown | None:
-        """Let a cell grow."""
-        standing = rows.stands(cell.bucket)
-        if cell.bucket + standing.shift < oldest:
+            news = self.reporter.restored and not self.reporter.complete
+        standing = rows.standing if rows.apart is None else rows.stands(bucket)
+        if bucket + standing.shift < oldest:
             return None
         before = rows.bins_of(index)
         counts, rare = rows.raise_to(index, cell)
-        news = self.reporter.restored and not self.reporter.complete
-        return _Grown(counts, rare, (before, rows.bins_of(index)), standing, news)
+        bins = (before, rows.bins_of(index)) if counts.ttft_bins else None
+        if not (rare or bins or counts.requests or counts.ttft_count or counts.ttft_ms_sum):
+            return None
+        if self.changes is not None:
+            self.changes.cells.add((self.incarnation, family, bucket))
+        uid, _, generation, _ = rows.tag
+        series = self.ledger.series_of(self.reporter, uid, standing.model)
+        # The window of hours is shared by all reporters: none may fill it with generations.
+        window, tag = series.window(family), 0 if family == _HOUR else generation
+        window.grow(bucket + standing.shift, tag, counts, rare, bins)
+        if counts.errors:
+            self._failed(series, family, began)
+        # What is first heard of a bucket that began before us was counted by another process.
+        earlier = replay or (news and began < self.ledger.started)
+        return Growth(family, uid, standing.model, counts, earlier)
+
+    def _open(self, cell: Cell, began: float, oldest: int) -> tuple[CellRows, int] | str | None:
+        """Make room for a new cell."""
+        family, bucket = cell.family, cell.bucket
+        # The middle of the bucket decides, so that a small change of offset moves nothing.
+        placed = int((began + family / 2) // family)
+        if placed < oldest:
+            return None
+        uid = intern(cell.uid)
+        model = intern(self.look(uid).counted_as(cell.model, self.reporter.of(uid)))
+        standing = Standing(placed - bucket, model)
+        reason = self._full(cell, standing)
+        if reason is not None:
+            return reason
+        tag = (uid, intern(cell.model), cell.generation, family)
+        return self.life.open(tag, bucket, standing)
+
+    def _failed(self, series: Series, family: int, began: float) -> None:
+        """Note a later failure than any before."""
+        # A fine bucket says when it failed, a coarse one only that it did since its begin.
+        failed = min(self.now, began + family) if family == _TEN else began
+        if failed > (series.whole.last_failure or 0.0):
+            series.whole.last_failure = failed
+            if self.ledger.journal is not None:
+                self.ledger.journal.failed(series.whole.uid, series.whole.model)
 
     def _full(self, cell: Cell, standing: Standing) -> str | None:
         """Why there is no room for a new cell, None if there is."""
@@ -191,20 +194,3 @@ class Visit:
         placed = cell.bucket + standing.shift
         others = series.window(cell.family).generations(placed, cell.generation)
         return self.room.refusal(new_series=False, generations=others)
-
-    def _count(self, key: CellKey, grown: _Grown) -> None:
-        """Add to the windows, and note a later failure than any before."""
-        series = self.ledger.series_of(self.reporter, key.uid, key.model)
-        # The window of hours is shared by all reporters: none may fill it with generations.
-        generation = 0 if key.family == _HOUR else key.generation
-        placed = key.bucket + grown.standing.shift
-        window = series.window(key.family)
-        window.grow(placed, generation, grown.counts, grown.rare, grown.bins)
-        if grown.counts.errors:
-            began = key.bucket * key.family + self.life.offset
-            # A fine bucket says when it failed, a coarse one only that it did since its begin.
-            failed = min(self.now, began + key.family) if key.family == _TEN else began
-            if failed > (series.whole.last_failure or 0.0):
-                series.whole.last_failure = failed
-                if self.ledger.journal is not None:
-                    self.ledger.journal.failed(key.uid, key.model)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from nexus_quality.counts import Counts, Pairs, rare_pairs, total
 from nexus_quality.rows import Rows
-from nexus_quality.sketch import unpacked
+from nexus_quality.sketch import Bins, packed, unpacked
 
 
 class Family(enum.IntEnum):
@@ -38,6 +38,7 @@ class Family(enum.IntEnum):
 _SPANS = {Family.TEN_SECONDS: 60, Family.MINUTE: 60, Family.HOUR: 24}
 _NEVER = float("inf")
 _FAR = 1 << 62
+_LOOSE = 2
 
 
 class Horizon:
@@ -53,40 +54,59 @@ class Horizon:
 
 
 class _Tagged(Rows):
-    """The buckets of one generation; `sums` are theirs, with bins if the window keeps those."""
+    """The buckets of one generation; `sums` are theirs. Of a window with sketches they have the
+    bins, too, and those of the buckets that grow now are `loose`.
+    """
 
-    __slots__ = ("sums",)
+    __slots__ = ("loose", "sums")
 
     def __init__(self) -> None:
         super().__init__()
         self.sums = Counts()
+        self.loose: dict[int, Bins] | None = None
 
-    def grow(self, row: int, growth: Counts, rare: Pairs) -> None:
-        """Add to a row and to the sums all but the bins."""
-        self.add(row, growth, rare)
-        sums = self.sums
-        sums.requests += growth.requests
-        sums.ttft_count += growth.ttft_count
-        sums.ttft_ms_sum += growth.ttft_ms_sum
-        if rare:
-            sums.add_rare(rare)
+    def sketch(self, bucket: int, row: int, bins: Bins) -> None:
+        """Add to the bins of a row and to those of the sums."""
+        self.sums.add_bins(bins)
+        known = None if self.loose is None else self.loose.get(bucket)
+        if known is None:
+            if self.loose is not None and len(self.loose) >= _LOOSE:
+                self._fasten()
+            known = unpacked(self.bins_of(row))
+            self.loose = {bucket: known} if self.loose is None else self.loose | {bucket: known}
+        for index, count in bins.items():
+            known[index] = known.get(index, 0) + count
 
-    def forget(self, oldest: int, *, sketched: bool) -> None:
+    def _fasten(self) -> None:
+        """Pack what is loose."""
+        for bucket, bins in (self.loose or {}).items():
+            self.set_bins(self.find(bucket), packed(bins))
+        self.loose = None
+
+    def forget(self, oldest: int) -> None:
         """Drop what is older."""
         count = bisect_left(self.buckets, oldest)
+        if self.loose is not None:
+            self._fasten()
         if 0 < count < len(self.buckets):
             self.sums.add(self.added_up(0, count), -1)
-            if sketched:
+            if self.sums.ttft_bins:
                 for row in range(count):
                     self.sums.add_bins(unpacked(self.bins_of(row)), -1)
         self.drop(count)
+
+    def counts(self, index: int) -> Counts:
+        """A row as counters."""
+        if self.loose is not None:
+            self._fasten()
+        return super().counts(index)
 
 
 class Window:
     """The last `family.span` buckets of one subject at one reporter.
 
     `whole`: where several windows are added up, of any generation, once and for all. `sketched`:
-    the bins of all buckets are kept as a sum, too.
+    the bins of all buckets are kept as a sum, too. `requested`: the newest bucket with a request.
     """
 
     __slots__ = (
@@ -100,6 +120,7 @@ class Window:
         "_whole",
         "_width",
         "family",
+        "requested",
     )
 
     def __init__(
@@ -115,6 +136,7 @@ class Window:
         self._width, self._span = int(family), family.span
         self._whole, self._horizon, self._sketched = whole, horizon, sketched
         self._oldest = 0
+        self.requested = -_FAR
         self._active = -_FAR  # the newest bucket with a request, or one kept or turned away
         self._leaves = _NEVER  # when the first bucket does
         self._tagged: dict[int, _Tagged] = {}
@@ -134,31 +156,45 @@ class Window:
         """The same. `rare`: its `rare_pairs`; `bins`: those of one who adds to the bucket, as
         `packed`, before and after.
         """
-        if bucket < self._oldest:
-            self._oldest = bucket
         tagged = self._tagged.get(generation)
         if tagged is None:
             tagged = self._tagged[generation] = _Tagged()
-        row = tagged.row(bucket)
-        tagged.grow(row, growth, rare)
+        buckets = tagged.buckets
+        same = buckets and buckets[-1] == bucket
+        row = len(buckets) - 1 if same else self._row(tagged, bucket)
+        tagged.add(row, growth, rare)
+        sums = tagged.sums
+        sums.requests += growth.requests
+        sums.ttft_count += growth.ttft_count
+        sums.ttft_ms_sum += growth.ttft_ms_sum
+        if rare:
+            sums.add_rare(rare)
         if growth.ttft_bins:
-            if bins is None or tagged.bins_of(row) != bins[0]:
+            if self._sketched:
+                tagged.sketch(bucket, row, growth.ttft_bins)
+            elif bins is None or tagged.bins_of(row) != bins[0]:
                 tagged.add_bins(row, growth.ttft_bins)
             else:
                 tagged.set_bins(row, bins[1])
-            if self._sketched:
-                tagged.sums.add_bins(growth.ttft_bins)
-        if row == 0:
-            self._leaves = min(self._leaves, (bucket + self._span) * self._width)
+        if growth.requests and bucket > self.requested:
+            self.requested = bucket
         if bucket > self._active and (growth.requests or growth.eligible or growth.throttled):
             self._active = bucket
         if self._whole is not None:
             self._whole.grow(bucket, 0, growth, rare)
 
+    def _row(self, tagged: _Tagged, bucket: int) -> int:
+        """The row of a bucket, which may be a new one."""
+        row = tagged.row(bucket)
+        self._oldest = min(self._oldest, bucket)
+        if row == 0:
+            self._leaves = min(self._leaves, (bucket + self._span) * self._width)
+        return row
+
     def generations(self, bucket: int, generation: int) -> int:
         """How many generations a bucket has beside this one; 0 if it has this one."""
         known = self._tagged.get(generation)
-        if known is not None and known.find(bucket) >= 0:
+        if known is not None and (len(self._tagged) == 1 or known.find(bucket) >= 0):
             return 0
         return sum(tagged.find(bucket) >= 0 for tagged in self._tagged.values())
 
@@ -169,7 +205,7 @@ class Window:
         self._oldest = oldest = int(now // self._width) - self._span + 1
         self._leaves = _NEVER
         for generation, tagged in list(self._tagged.items()):
-            tagged.forget(oldest, sketched=self._sketched)
+            tagged.forget(oldest)
             if tagged.buckets:
                 leaves = (tagged.buckets[0] + self._span) * self._width
                 self._leaves = min(self._leaves, leaves)
@@ -193,7 +229,8 @@ class Window:
 
     def totals(self, since_generation: int = 0) -> Counts:
         """The counters of the whole window, of outcomes tagged at or after a generation."""
-        found = total(self.parts(since_generation))
+        parts = list(self.parts(since_generation))
+        found = parts[0].copied() if len(parts) == 1 else total(parts)
         if not self._sketched:
             for _, generation, counts in self.buckets():
                 if generation >= since_generation:
