@@ -19,6 +19,7 @@ from nexus_api import (
     ConditionStatus,
     Exclusion,
     LLMBackend,
+    LLMBackendSpec,
     LLMBackendStatus,
     ModelQuality,
     Quality,
@@ -26,7 +27,7 @@ from nexus_api import (
     reasons,
 )
 from nexus_api.quantities import format_time
-from nexus_api.resolve import is_cloud, pricing
+from nexus_api.resolve import endpoint, is_cloud, pricing
 from nexus_operator.mending import Mending, of_stall
 from nexus_operator.prober import Findings
 from nexus_quality import words
@@ -181,7 +182,14 @@ def _routed(known: Knowledge) -> str:
     if known.backend.spec.models is None and not known.findings.models:
         return words.NO_MODELS
     unprobed = known.findings.health.reason == reasons.AWAITING_FIRST_PROBE
-    return _READY[known.traffic] + (f"; {words.NOT_PROBED.lower()}" if unprobed else "")
+    remarks = [words.NOT_PROBED.lower()] if unprobed else []
+    remarks += [words.UNVERIFIED.message] if _unverified(known.backend.spec) else []
+    return "; ".join((_READY[known.traffic], *remarks))
+
+
+def _unverified(spec: LLMBackendSpec) -> bool:
+    """Whether nobody verifies who answers there, though it is TLS."""
+    return endpoint(spec).tls and spec.tls is not None and spec.tls.insecure_skip_verify
 
 
 def _ready(known: Knowledge, state: BackendState) -> Said:

@@ -30,6 +30,7 @@ from nexus_operator.status import (
     keep_what_was_published,
     steady,
 )
+from nexus_quality import words
 from nexus_quality.assessment import WithinPolicy
 from nexus_quality.firing import Firing
 from nexus_quality.health import Health
@@ -124,6 +125,20 @@ def test_the_state_is_the_first_that_holds_and_the_reason_of_ready(
     assert found.state == state
     said = condition(found, "Ready")
     assert (str(said.status), said.reason) == (ready, state)
+
+
+def test_that_nobody_verifies_who_answers_is_said_where_it_is_routed_to(backend: Build) -> None:
+    skip, models = {"insecureSkipVerify": True}, [{"name": "m"}]
+    for url, tls, told in (
+        ("https://llm.example", skip, True),
+        ("https://llm.example", None, False),
+        ("http://llm.example", skip, False),
+    ):
+        spec = {"url": url, "models": models} | ({"tls": tls} if tls else {})
+        ready = condition(status(backend(**spec)), "Ready")
+        assert ready.status == "True"
+        assert (words.UNVERIFIED.message in ready.message) is told
+        assert ready.message.startswith(words.ROUTED)
 
 
 def test_transition_times_move_only_with_the_status_of_their_condition(backend: Build) -> None:
