@@ -34,7 +34,7 @@ def main() -> int:
     number, link, listeners, *arguments = sys.argv[1:]
     settings = parse(arguments, os.environ)
     configure(log_format=settings.log_format, level=settings.log_level)
-    _leave_to_parent()
+    _leave_to_parent(int(number))
     take_all()
     try:
         uvloop.run(_run(int(link), list(map(int, listeners.split(","))), arguments))
@@ -47,10 +47,14 @@ def main() -> int:
     return 0
 
 
-def _leave_to_parent() -> None:
-    """What every process finds in the same objects is said once, by the parent."""
+def _leave_to_parent(number: int) -> None:
+    """What every process finds in the same objects is said once, by the parent; what is said here
+    has the worker's number.
+    """
     logging.getLogger("nexus.proxy").addFilter(lambda record: record.levelno >= logging.ERROR)
     logging.getLogger("nexus.proxy.routing").setLevel(logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: bool(record.__dict__.setdefault("worker", number)))
 
 
 if __name__ == "__main__":

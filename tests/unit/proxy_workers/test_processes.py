@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -310,6 +311,23 @@ async def test_a_worker_that_hangs_is_replaced(
         answers = await asyncio.gather(*(proxy.chat() for _ in range(12)))
         assert {answer.status_code for answer in answers} == {200}
     assert "worker 1 has been silent for" in proxy.child.log.read_text()
+
+
+async def test_a_worker_says_which_it_is(
+    backend: SimulatedBackend, write: Callable[..., Path], start: Any, until: Any
+) -> None:
+    write("sim", backend.url)
+    async with start(NEXUS_LOG_FORMAT="json") as proxy:
+        workers = proxy.pids()
+        proxy.child.kill()
+
+        async def gone() -> bool:
+            return not any(_runs(pid) for pid in workers)
+
+        await until(gone, 5)
+    lines = [json.loads(line) for line in proxy.child.log.read_text().splitlines()]
+    last = {line["worker"]: line["message"] for line in lines if "worker" in line}
+    assert last == {n: f"worker {n} ends: its parent is gone" for n in (1, 2)}
 
 
 async def test_flags_hold_for_every_worker(
