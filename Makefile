@@ -44,6 +44,8 @@ test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real 
 	@$(BIN)/python -m nexus_devtools.controlplane build
 	@echo "==> real clients and real servers through the proxy"
 	@$(BIN)/pytest -q tests/clients
+	@echo "==> the operator's page in a real Chromium"
+	@$(BIN)/pytest -q tests/browser
 	@echo "==> tests on a real API server, and end to end"
 	@$(BIN)/pytest -q tests/apiserver tests/e2e
 

@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nexus_devtools.browser.chromium import PINS as BROWSER_PINS
+from nexus_devtools.browser.chromium import WANTED as BROWSER
 from nexus_devtools.realworld.errors import RealWorldError
 from nexus_devtools.realworld.lab import NPM_PINS, ready_lab
 from nexus_devtools.realworld.npm import lock
@@ -25,7 +27,9 @@ def main() -> int:
             print(ready_lab().folder)
         else:
             with tempfile.TemporaryDirectory() as folder:
-                NPM_PINS.write_text(lock(npm=(options.npm,), folder=Path(folder)))
+                npm, place = (options.npm,), Path(folder)
+                NPM_PINS.write_text(lock(npm=npm, folder=place))
+                BROWSER_PINS.write_text(lock(BROWSER, npm=npm, folder=place))
     except RealWorldError as error:
         print(f"real clients and servers: {error}", file=sys.stderr)
         return 1

@@ -84,14 +84,15 @@ def ready_lab() -> Lab:
     found = Lab(cache / key())
     if not (found.folder / _COMPLETE).exists():
         cache.mkdir(parents=True, exist_ok=True)
-        with _exclusive(cache / ".lock"):
+        with exclusive(cache / ".lock"):
             if not (found.folder / _COMPLETE).exists():
                 _build(found)
     return found
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
+    """One process at a time, by a lock on a file."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -87,13 +87,11 @@ def _unpack(archive: Path, target: Path) -> None:
                 content.extract(member, target, filter="data")
 
 
-def lock(*, npm: Sequence[str], folder: Path) -> str:
-    """The text of a file that pins the newest version of each of `WANTED`."""
+def lock(wanted: Sequence[str] = WANTED, *, npm: Sequence[str], folder: Path) -> str:
+    """The text of a file that pins the newest version of each package and range in `wanted`."""
     lines = [HEADER]
-    for wanted in WANTED:
-        said = _npm(
-            npm, "view", wanted, "name", "version", "dist.integrity", "--json", folder=folder
-        )
+    for each in wanted:
+        said = _npm(npm, "view", each, "name", "version", "dist.integrity", "--json", folder=folder)
         found = json.loads(said)
         newest = found[-1] if isinstance(found, list) else found
         lines.append(Pin(newest["name"], newest["version"], newest["dist.integrity"]).line + "\n")

@@ -58,12 +58,11 @@ class Page:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._files = {path: _File(*named) for path, named in FILES.items()}
 
     def mount(self, app: web.Application) -> None:
         """Adds the addresses. Whoever listens is let go before the server waits for them."""
-        for path in self._files:
-            app.router.add_get(path, self._file)
+        for path, (name, kind) in FILES.items():
+            app.router.add_get(path, _File(name, kind).answer)
         app.router.add_get("/page/events", self._events)
         app.router.add_get("/page/backend", self._backend)
         app.router.add_get("/page/policy", self._policy)
@@ -71,9 +70,6 @@ class Page:
 
     async def _close(self, _: web.Application) -> None:
         await self._board.close()
-
-    async def _file(self, request: web.Request) -> web.Response:
-        return self._files[request.path].answer(request)
 
     async def _backend(self, request: web.Request) -> web.Response:
         return _found(request, self._board.detail(*_named(request)), "LLMBackend")
@@ -116,7 +112,7 @@ class _File:
         self._kind = kind
         self._tag = hashlib.sha256(self._body).hexdigest()[:16]
 
-    def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         """The file, or that it is the one that is known."""
         headers = {**HEADERS, "Cache-Control": "no-cache", "ETag": f'"{self._tag}"'}
         if any(known.value == self._tag for known in request.if_none_match or ()):

@@ -104,8 +104,9 @@ def past(status: LLMBackendStatus, now: float) -> Iterator[Moment]:
 def _turns(
     status: LLMBackendStatus, before: dict[str, str], after: dict[str, str], now: float
 ) -> Iterator[Moment]:
+    """What changed at once: the models, then the backend itself."""
     known = {model.name: model for model in status.model_quality}
-    for name in sorted({*before, *after}):
+    for name in sorted({*before, *after}, key=lambda each: (not each, each)):
         state = after.get(name, "Active")
         if before.get(name, "Active" if name else "") == state:
             continue

@@ -2,7 +2,17 @@
 // Every text goes into the document as text; there is no markup in here, and no address but
 // relative ones.
 
-const SHAPES = { Excluded: "✕", Unhealthy: "▲", Probation: "◐", Suspended: "‖", Active: "●" };
+// Shapes, so that no state is told by its colour alone; drawn, so that no font has to have them.
+const SHAPES = {
+  Excluded: "M2 2L10 10M10 2L2 10",
+  Unhealthy: "M6 1.5L11 10.5H1Z",
+  Probation: "M6 1.5A4.5 4.5 0 0 0 6 10.5ZM6 1.5A4.5 4.5 0 0 1 6 10.5",
+  Suspended: "M3.5 2V10M8.5 2V10",
+  Active: "M6 1.5A4.5 4.5 0 0 0 6 10.5A4.5 4.5 0 0 0 6 1.5Z",
+  "": "M6 1.5A4.5 4.5 0 0 0 6 10.5A4.5 4.5 0 0 0 6 1.5M6 4V6.5M6 8V8.5",
+};
+const SOLID = ["Active", "Unhealthy"];
+const SVG = "http://www.w3.org/2000/svg";
 const ORDER = ["Excluded", "Unhealthy", "Probation", "Suspended", "", "Active"];
 const SILENT_MS = 25000;
 const HIDDEN_MS = 60000;
@@ -28,6 +38,13 @@ function make(tag, attributes = {}, ...children) {
   return made;
 }
 
+function drawn(tag, attributes, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
 function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -39,6 +56,8 @@ const now = () => Date.now() / 1000 + offset;
 const full = (row) => `${row.namespace}/${row.name}`;
 const clock = (seconds) => new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC";
 
+const moment = (text) => (text ? clock(Date.parse(text) / 1000) : "");
+
 function ago(seconds) {
   const passed = Math.max(0, Math.round(now() - seconds));
   if (passed < 60) return `${passed} s`;
@@ -49,13 +68,17 @@ function ago(seconds) {
 
 function stateMark(state) {
   const mark = make("span", { class: "state" });
-  mark.append(make("i", { "aria-hidden": "true" }), make("span"));
+  const shape = drawn("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, drawn("path", {}));
+  mark.append(shape, make("span"));
   return setState(mark, state);
 }
 
 function setState(mark, state) {
+  if (mark.dataset.state === state) return mark;
   mark.dataset.state = state;
-  write(mark.firstChild, SHAPES[state] ?? "○");
+  const path = mark.firstChild.firstChild;
+  path.setAttribute("d", SHAPES[state] ?? SHAPES[""]);
+  path.setAttribute("fill", SOLID.includes(state) ? "currentColor" : "none");
   write(mark.lastChild, state || "not seen yet");
   return mark;
 }
@@ -64,38 +87,29 @@ const link = (...parts) => "#/" + parts.map(encodeURIComponent).join("/");
 const share = (row) => (total && row.requests ? row.requests / total : 0);
 const errorRate = (row) => (row.requests ? (row.errors ?? 0) / row.requests : null);
 
-// --- sparklines: bars of requests, and errors as heavier bars from the same ground ---
+// --- sparklines: a minute's requests as a bar up, the share of them that failed as a bar down ---
 
 function sparkline(large) {
-  const box = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  box.setAttribute("viewBox", "0 0 60 20");
-  box.setAttribute("preserveAspectRatio", "none");
-  box.setAttribute("class", large ? "spark large" : "spark");
-  box.setAttribute("role", "img");
-  for (const name of ["base", "requests", "errors"]) {
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("class", name);
-    path.setAttribute("fill", "none");
-    box.append(path);
-  }
-  box.firstChild.setAttribute("d", "M0 19.8H60");
-  return box;
+  const paths = ["base", "requests", "errors"].map((name) => drawn("path", { class: name, fill: "none" }));
+  paths[0].setAttribute("d", "M0 16H60");
+  return drawn("svg", { viewBox: "0 0 60 24", preserveAspectRatio: "none", class: large ? "spark large" : "spark", role: "img" }, ...paths);
 }
 
-function bars(values, most) {
-  let path = "";
-  values.forEach((value, place) => {
-    if (value) path += `M${place + 0.5} 19.6V${(19.6 - Math.max(0.8, (19 * value) / most)).toFixed(2)}`;
+function bars(heights, least, most) {
+  const path = heights.map((height, place) => {
+    if (!height) return "";
+    const end = 16 + Math.sign(most) * Math.max(least, height * Math.abs(most));
+    return `M${place + 0.5} 16V${end.toFixed(2)}`;
   });
-  return path;
+  return path.join("");
 }
 
 function drawSpark(box, spark) {
   const requests = spark?.requests ?? [];
   const errors = spark?.errors ?? [];
   const most = Math.max(1, ...requests);
-  box.children[1].setAttribute("d", bars(requests, most));
-  box.children[2].setAttribute("d", bars(errors, most));
+  box.children[1].setAttribute("d", bars(requests.map((each) => each / most), 0.8, -15.5));
+  box.children[2].setAttribute("d", bars(errors.map((each, place) => (requests[place] ? each / requests[place] : 0)), 1.5, 8));
   const sum = (values) => values.reduce((all, each) => all + each, 0);
   const told = requests.length
     ? `Last hour by minute: ${plural(sum(requests), "request")}, ${plural(sum(errors), "error")}, at most ${count(Math.max(0, ...requests))} a minute`
@@ -145,14 +159,14 @@ function showSort() {
     const here = sort.column === column.key;
     if (here) cell.setAttribute("aria-sort", sort.down ? "descending" : "ascending");
     else cell.removeAttribute("aria-sort");
-    write(cell.firstChild, column.head + (here ? (sort.down ? " ▼" : " ▲") : ""));
+    write(cell.firstChild, column.head);
   });
 }
 
 function newLine(uid) {
   const line = { tr: make("tr", { "data-uid": uid }), cells: {} };
   for (const column of COLUMNS) {
-    const cell = make("td", { class: column.number ? "number" : column.key === "reason" ? "why" : column.key });
+    const cell = make("td", { class: column.number ? "number" : `of-${column.key}` });
     line.cells[column.key] = cell;
     line.tr.append(cell);
   }
@@ -185,7 +199,8 @@ function drawLine(uid, row) {
   line.link.href = link("backend", row.namespace, row.name);
   write(line.space, `${row.namespace} · ${row.type}`);
   const out = row.models_out ? ` · ${plural(row.models_out, "model")} left out` : "";
-  write(line.reason, (row.mend ? "Needs a person: " : "") + (row.reason ?? "") + out);
+  const reason = row.reason === row.state ? "" : row.reason ?? "";
+  write(line.reason, (row.mend ? "Needs a person: " : "") + reason + out);
   write(line.message, row.message ?? "");
   line.cells.reason.title = row.message ?? "";
   write(line.cells.errors, row.error_rate ?? "");
@@ -285,7 +300,7 @@ function facts(pairs) {
 function timeline(moments) {
   const list = make("ol", { class: "timeline", "aria-label": "States, the latest first" });
   for (const each of moments) {
-    const item = make("li", {}, stateMark(each.state), each.model ? ` model ${each.model}` : "", each.reason ? ` · ${each.reason}` : "", " ");
+    const item = make("li", {}, stateMark(each.state), each.model ? ` model ${each.model}` : "", each.reason && each.reason !== each.state ? ` · ${each.reason}` : "", " ");
     item.append(make("time", { datetime: new Date(each.at * 1000).toISOString() }, `${clock(each.at)}, ${ago(each.at)} ago`));
     if (each.message) item.append(make("p", {}, each.message));
     list.append(item);
@@ -311,24 +326,24 @@ function drawBackend(uid, told) {
   drawSpark(box, known.sparks.get(uid));
   const out = told.exclusion;
   const parts = [
-    make("a", { class: "back", href: "#/" }, "← all backends"),
+    make("a", { class: "back", href: "#/" }, "Back to all backends"),
     make("h2", {}, full(row)),
-    make("p", { class: "said" }, stateMark(row.state), ` · ${row.reason ?? ""}`, row.since === undefined ? "" : ` · for ${ago(row.since)}`, row.mend ? " · needs a person" : ""),
+    make("p", { class: "said" }, stateMark(row.state), row.reason === row.state ? "" : ` · ${row.reason ?? ""}`, row.since === undefined ? "" : ` · for ${ago(row.since)}`, row.mend ? " · needs a person" : ""),
     make("p", { class: "said", id: "message" }, row.message ?? ""),
     facts([...figures(row), ["Policy in force", row.policy ?? "the defaults"]]),
-    make("h3", {}, "Last hour, requests and errors by minute"),
+    make("h3", {}, "Last hour by minute: requests up, the share that failed down"),
     box,
     make("h3", {}, "What happened"),
     timeline(told.timeline ?? []),
   ];
   if (out) {
     parts.push(make("h3", {}, "Latest exclusion"), facts([
-      ["Rule", out.rule], ["From", out.start], ["Until", out.until], ["Back since", out.recovered],
+      ["Rule", out.rule], ["From", moment(out.start)], ["Until", moment(out.until)], ["Back since", moment(out.recovered)],
       ["Errors", out.requests === undefined ? "" : `${count(out.errors ?? 0)} of ${count(out.requests)}`],
-      ["In a row", count(out.count)], ["Share on probation", out.probation_share], ["Reason", out.reason], ["To do", out.suggested_action],
+      ["Exclusions in a row", count(out.count)], ["Share on probation", out.probation_share], ["Reason", out.reason], ["To do", out.suggested_action],
     ]));
   }
-  parts.push(make("h3", {}, "Conditions"), table(["Type", "Status", "Reason", "Message", "Since"], (told.conditions ?? []).map((each) => [each.type, each.status, each.reason, each.message, each.since]), "Conditions"));
+  parts.push(make("h3", {}, "Conditions"), table(["Type", "Status", "Reason", "Message", "Since"], (told.conditions ?? []).map((each) => [each.type, each.status, each.reason, each.message, moment(each.since)]), "Conditions"));
   const models = (told.models ?? []).map((each) => [each.name, stateMark(each.state), each.message || each.reason, each.error_rate, count(each.requests), milliseconds(each.p50), milliseconds(each.p95)]);
   if (models.length) {
     parts.push(make("h3", {}, "Models"), table(["Model", "State", "Why", "Errors 1 h", "Requests 1 h", "TTFT p50", "TTFT p95"], models, "Models"));
@@ -361,7 +376,7 @@ function drawPolicies() {
 function drawPolicy(uid, told) {
   const row = known.quality.get(uid);
   const parts = [
-    make("a", { class: "back", href: "#/policies" }, "← all policies"),
+    make("a", { class: "back", href: "#/policies" }, "Back to all policies"),
     make("h2", {}, full(row)),
     make("p", { class: "said" }, `${row.reason ?? ""} · ${row.message ?? ""}`),
     facts([["Selects", row.selector || "all backends"], ["Enforcement", row.enforcement], ...Object.entries(row.rules)]),
@@ -442,7 +457,7 @@ function drawDetail() {
   const uid = uidOf();
   if (view.told.missing || uid === undefined) {
     if (known.backends.size || view.told.missing) {
-      section.replaceChildren(make("a", { class: "back", href: "#/" }, "← all backends"), make("p", {}, view.told.missing ?? "It is not there any more."));
+      section.replaceChildren(make("a", { class: "back", href: "#/" }, "Back to all backends"), make("p", {}, view.told.missing ?? "It is not there any more."));
     }
     return;
   }
@@ -476,7 +491,6 @@ let pause = 500;
 
 function linkSays(state, text) {
   $("link").dataset.state = state;
-  write($("link-shape"), state === "live" ? "●" : "◌");
   write($("link-text"), text);
 }
 
@@ -558,7 +572,7 @@ document.addEventListener("visibilitychange", () => {
 // --- keyboard and theme ---
 
 function move(steps) {
-  const links = [...$("rows").querySelectorAll("td.name a")];
+  const links = [...$("rows").querySelectorAll("td.of-name a")];
   if (!links.length) return;
   const here = links.indexOf(document.activeElement);
   const next = here < 0 ? (steps > 0 ? 0 : links.length - 1) : Math.min(links.length - 1, Math.max(0, here + steps));
