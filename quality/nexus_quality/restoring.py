@@ -7,9 +7,11 @@ awaited. It reads no file.
 
 from __future__ import annotations
 
+from nexus_quality.counts import Counts, rare_pairs
 from nexus_quality.ledger import Incarnation, Kept, Ledger, Reporter
 from nexus_quality.saved import ENDED, FLEET, Saved, cells_from_bytes, counts_from_bytes
-from nexus_quality.window import Family
+from nexus_quality.sketch import packed
+from nexus_quality.window import Family, Window
 
 ALIVE_SECONDS = 90.0
 _FAMILIES = {int(family): family for family in Family}
@@ -51,6 +53,7 @@ def _reporters(ledger: Ledger, saved: Saved, now: float) -> None:
 
 
 def _cells(ledger: Ledger, saved: Saved, now: float) -> None:
+    oldest, newest = _bounds(now)
     for row in saved.cells:
         reporter, family = ledger.reporters.get(row.reporter), _FAMILIES.get(row.family)
         life = reporter.incarnations.get(row.incarnation) if reporter else None
@@ -58,29 +61,38 @@ def _cells(ledger: Ledger, saved: Saved, now: float) -> None:
             continue
         for saved_cell in cells_from_bytes(row.cells):
             cell = saved_cell.cell(row.family, row.bucket)
-            placed = _within(saved_cell.placed, family, now)
+            placed = min(saved_cell.placed, newest[family])
             life.keep(cell.key, Kept(placed, cell, saved_cell.counted))
             series = ledger.series_of(reporter, cell.uid, saved_cell.counted)
             generation = 0 if family is Family.HOUR else cell.generation
-            if placed >= family.oldest(now):
-                series.windows[family].add(placed, generation, cell)
+            if placed >= oldest[family]:
+                _add(series.window(family), placed, generation, cell)
 
 
 def _sums(ledger: Ledger, saved: Saved, now: float) -> None:
+    oldest, newest = _bounds(now)
     for row in saved.sums:
         family, reporter = _FAMILIES.get(row.family), ledger.reporters.get(row.reporter)
         if family is None or (reporter is None and row.reporter != FLEET):
             continue
-        if row.bucket < family.oldest(now):
+        if row.bucket < oldest[family]:
             continue
         window = (
             ledger.whole_of(row.uid, row.model).days
             if reporter is None
-            else ledger.series_of(reporter, row.uid, row.model).windows[family]
+            else ledger.series_of(reporter, row.uid, row.model).window(family)
         )
-        counts = counts_from_bytes(row.counts)
-        window.add(_within(row.bucket, family, now), row.generation, counts)
+        bucket = min(row.bucket, newest[family])
+        _add(window, bucket, row.generation, counts_from_bytes(row.counts))
 
 
-def _within(bucket: int, family: Family, now: float) -> int:
-    return min(bucket, int(now // family) + 1)
+def _add(window: Window, bucket: int, generation: int, counts: Counts) -> None:
+    """Add to a bucket that is mostly empty, so that its bins are these."""
+    bins = (b"", packed(counts.ttft_bins))
+    window.grow(bucket, generation, counts, rare_pairs(counts), bins)
+
+
+def _bounds(now: float) -> tuple[dict[Family, int], dict[Family, int]]:
+    """By family, the oldest bucket that counts and the latest there can be."""
+    oldest = {family: family.oldest(now) for family in Family}
+    return oldest, {family: int(now // family) + 1 for family in Family}
