@@ -289,6 +289,36 @@ class TestDeciding:
         assert bench.engine.verdict("uid-a").share_basis_points == 10_000
 
 
+class TestAnEndWithoutAnAnswer:
+    def failed_again(self, **others: int) -> Bench:
+        """On its second probation, of which pod-0, that ended the first, says that it failed."""
+        bench = Bench()
+        bench.exclude()
+        for seconds in (31.0, 61.0):
+            bench.now += seconds
+            for number in range(2):
+                bench.hear(number, generation=bench.engine.verdict("uid-a").generation, eligible=20)
+            assert bench.accept() == "S7"
+            tag = bench.engine.verdict("uid-a").generation
+            bench.hear(0, generation=tag, probes=1, probe_failures=1, requests=1, errors=1)
+            if seconds == 31.0:
+                assert bench.accept() == "S12"
+        bench.hear(1, generation=tag, eligible=20, **others)
+        return bench
+
+    def test_the_reporter_that_ended_the_last_probation_does_not_end_this_one(self) -> None:
+        assert self.failed_again(probes=4, probe_neutrals=4).wanted() is None
+
+    def test_unless_the_probes_of_the_others_decide_nothing(self) -> None:
+        bench = self.failed_again(probes=5, probe_neutrals=5)
+        assert bench.accept() == "S12"
+        assert bench.engine.verdict("uid-a").ended_by == "pod-0"
+
+    def test_and_not_where_one_of_them_succeeds(self) -> None:
+        bench = self.failed_again(probes=6, probe_neutrals=4, probe_successes=2, requests=2)
+        assert bench.accept() == "S11"
+
+
 class TestStarting:
     def status(
         self, state: BackendState, *, reporters: int = 3, **exclusion: Any
