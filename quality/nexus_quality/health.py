@@ -157,10 +157,7 @@ def judged(
         return health
     span, seen = failure_threshold * period_seconds, health.message
     if suspect is not None:
-        message = words.prober_suspect(
-            seen=seen, failing=suspect.failing, probed=suspect.probed, seconds=suspect.seconds
-        )
-        return _unknown(health, reasons.PROBER_SUSPECT, message)
+        return _unknown(health, reasons.PROBER_SUSPECT, _suspicion(suspect, seen))
     if served:
         message = words.probe_disagrees(seen=seen, seconds=span)
         return _unknown(health, reasons.PROBE_DISAGREES, message)
@@ -172,6 +169,12 @@ def judged(
         seen=seen, failures=failures, threshold=failure_threshold, seconds=span
     )
     return replace(health, message=said.message)
+
+
+def _suspicion(suspect: Suspicion, seen: str) -> str:
+    return words.prober_suspect(
+        seen=seen, failing=suspect.failing, probed=suspect.probed, seconds=suspect.seconds
+    )
 
 
 def _unknown(health: Health, reason: str, message: str) -> Health:

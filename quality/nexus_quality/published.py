@@ -110,36 +110,37 @@ _CLEAN = Verdict()
 
 
 def _verdict(shared: SharedVerdict, exclusion: Exclusion | None, now: float) -> Verdict:
-    probing_since = now if shared.state is SubjectState.PROBATION else None
     verdict = Verdict(
         state=shared.state,
         generation=shared.generation,
         calm_since=now,
-        probing_since=probing_since,
+        probing_since=now if shared.state is SubjectState.PROBATION else None,
     )
     if exclusion is None:
         return verdict
     if exclusion.rule is ExclusionRule.CREDENTIALS_REJECTED:
         return replace(verdict, count=exclusion.count or 0)  # an overlay's, not the verdict's
-    started = exclusion.start_time
-    firing = None
-    if exclusion.rule is not None:
-        firing = Firing(
-            rule=ExclusionRule(exclusion.rule),
-            errors=exclusion.errors or 0,
-            requests=exclusion.requests or 0,
-            reason=exclusion.reason or "",
-            suggested_action=exclusion.suggested_action or "",
-        )
-    share = exclusion.probation_share
+    started, share = exclusion.start_time, exclusion.probation_share
     return replace(
         verdict,
         count=exclusion.count or 0,
         started=None if started is None else parse_time(started),
         until=shared.until,
-        firing=firing,
+        firing=_firing(exclusion),
         share_basis_points=None if share is None else parse_percent(share),
         recovered=shared.recovered,
+    )
+
+
+def _firing(exclusion: Exclusion) -> Firing | None:
+    if exclusion.rule is None:
+        return None
+    return Firing(
+        rule=ExclusionRule(exclusion.rule),
+        errors=exclusion.errors or 0,
+        requests=exclusion.requests or 0,
+        reason=exclusion.reason or "",
+        suggested_action=exclusion.suggested_action or "",
     )
 
 
