@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from nexus_proxy.http.acceptor import Acceptor, bind
 from nexus_proxy.http.downstream import ClientConnection
 from nexus_proxy.http.listener import Listener
 from nexus_proxy.http.resolver import Resolver
@@ -78,10 +79,16 @@ class Gateway:
         self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()
         self.port = 0
         self._servers: list[asyncio.Server] = []
+        self._acceptor: Acceptor | None = None  # of clients that are to speak TLS
         self._emptied: asyncio.Event = asyncio.Event()
 
     async def start(self, host: str, port: int) -> None:
         """Listen; `port` 0 takes a free one, found in `self.port`. Raises OSError if it cannot."""
+        if self.listener.tls is not None:
+            bound = bind(host, port, backlog=BACKLOG)
+            self.port = bound[0].getsockname()[1]
+            await self.adopt(bound)
+            return
         await self._listen(host=host, port=port)
         sockets = cast(Any, self._servers[0]).sockets  # uvloop's are in a list, not in a tuple
         self.port = sockets[0].getsockname()[1]
@@ -89,13 +96,27 @@ class Gateway:
     async def adopt(self, sockets: Iterable[socket.socket]) -> None:
         """Accept from sockets that somebody else has bound."""
         for each in sockets:
-            await self._listen(sock=each)
+            if self.listener.tls is None:
+                await self._listen(sock=each)
+            else:
+                self._acceptor_of_tls().listen(each)
+
+    def _acceptor_of_tls(self) -> Acceptor:
+        if self._acceptor is None:
+            self._acceptor = Acceptor(
+                lambda: ClientConnection(self),
+                room=lambda: self.max_clients - len(self.clients),
+                turned_away=self._turned_away,
+                options=self.listener.options(),
+            )
+        return self._acceptor
+
+    def _turned_away(self) -> None:
+        self.counters.turned_away += 1
 
     async def _listen(self, **where: Any) -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: ClientConnection(self), backlog=BACKLOG, **where, **self.listener.options()
-        )
+        server = await loop.create_server(lambda: ClientConnection(self), backlog=BACKLOG, **where)
         self._servers.append(server)
 
     def tick(self, now: float) -> None:
@@ -113,6 +134,8 @@ class Gateway:
             pool.expire(now)
         self.resolver.tick(now)
         self.listener.look()
+        if self._acceptor is not None:
+            self._acceptor.tick()
 
     def charge(self, backend: Backend, nano_usd: int, now: float, *, estimated: bool) -> None:
         """An attempt cost so much."""
@@ -148,6 +171,8 @@ class Gateway:
             self.queue.closed = True
         for server in self._servers:
             server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         for client in tuple(self.clients):
             client.drain()
         finished = await self._empty(timeout)
@@ -156,6 +181,8 @@ class Gateway:
 
     async def cut_short(self) -> None:
         """End everything now: streams with an error event, what is unanswered with a 503."""
+        if self._acceptor is not None:
+            self._acceptor.cut_short()
         for client in tuple(self.clients):
             client.cut_short()
         await self._empty(LAST_WORDS_SECONDS)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("nexus.proxy")
 
-# Until a handshake is over its connection is none of the gateway's: it must be over soon.
 HANDSHAKE_SECONDS = 10.0
 SHUTDOWN_SECONDS = 5.0
 
@@ -43,7 +42,7 @@ class Listener:
             self.keys.look()
 
     def options(self) -> dict[str, Any]:
-        """What `create_server` is to be told."""
+        """What the event loop is to be told of each connection."""
         if self.tls is None:
             return {}
         return {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +21,8 @@ from nexus_devtools.authority import Authority
 from nexus_devtools.rawhttp.messages import Message, answer, post
 from nexus_devtools.rawhttp.peers import Peer, open_client, says, until
 from nexus_devtools.rawhttp.stage import Stage
+from nexus_proxy.http import listener as listening
+from nexus_proxy.http.acceptor import bind
 from nexus_proxy.http.client_keys import ClientKeys
 from nexus_proxy.http.listener import Listener, listener_of
 from nexus_proxy.http.tls import ListenerTls, UnusableFile
@@ -381,6 +386,109 @@ async def test_a_client_that_does_not_read_stops_its_backend_through_tls(
         message = await client.receive()
         assert len(message.body) == SIZE
         await until(lambda: stage.outcomes() == [Outcome.SUCCESS])
+
+
+@pytest.fixture
+async def crowd() -> AsyncIterator[Callable[[int, int], Awaitable[list[Peer]]]]:
+    """Connects to a port, so many times, and says nothing."""
+    peers: list[Peer] = []
+
+    async def come(port: int, number: int) -> list[Peer]:
+        come_now = [await open_client(port) for _ in range(number)]
+        peers.extend(come_now)
+        return come_now
+
+    yield come
+    for peer in peers:
+        peer.abort()
+
+
+Crowd = Callable[[int, int], Awaitable[list[Peer]]]
+
+
+async def test_strangers_who_only_connect_take_no_more_than_the_clients_that_fit(
+    secure: Stage, crowd: Crowd
+) -> None:
+    gateway = secure.gateway
+    gateway.max_clients = 40
+    await secure.backend(says(answer(b"{}")))
+    inside = await secure.client()
+    await until(lambda: len(gateway.clients) == 1)
+    strangers = await crowd(gateway.port, 60)
+    await until(lambda: secure.counters.turned_away == 60 - 39)
+    assert gateway._acceptor is not None
+    assert gateway._acceptor.handshakes == 39
+    await inside.send(post())
+    assert (await inside.receive()).status == 200, "who is in is served"
+    for stranger in strangers:
+        stranger.abort()
+    await until(lambda: gateway._acceptor is None or gateway._acceptor.handshakes == 0)
+    assert (await secure.ask()).status == 200
+
+
+async def test_a_handshake_that_gets_nowhere_ends(
+    authority: Authority, pair: tuple[Path, Path], crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "HANDSHAKE_SECONDS", 0.3)
+    async with behind(Listener(ListenerTls(*pair)), trust=authority.client_context()) as stage:
+        (stranger,) = await crowd(stage.gateway.port, 1)
+        assert await stranger.ended() == b""
+        assert stage.gateway._acceptor is not None
+        await until(lambda: stage.gateway._acceptor.handshakes == 0)  # type: ignore[union-attr]
+
+
+async def test_one_tls_client_too_many_is_told_so(secure: Stage) -> None:
+    secure.gateway.max_clients = 1
+    await secure.backend(says(answer(b"{}")))
+    await secure.client()
+    await until(lambda: len(secure.gateway.clients) == 1)
+    refused = await (await secure.client()).receive()
+    assert refused.status == 503
+    assert b"too_many_connections" in refused.body
+
+
+async def test_without_descriptors_nothing_is_accepted_until_the_next_tick(
+    secure: Stage,
+) -> None:
+    class Short(socket.socket):
+        """A listening socket of a process that has no descriptor left."""
+
+        def accept(self) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    await secure.backend(says(answer(b"{}")))
+    acceptor = secure.gateway._acceptor
+    assert acceptor is not None
+    (listening_at,) = acceptor._sockets
+    acceptor.ready(Short(fileno=os.dup(listening_at.fileno())))
+    assert len(acceptor._paused) == 1
+    acceptor._paused[0].close()
+    acceptor._paused[:] = [listening_at]
+    asyncio.get_running_loop().remove_reader(listening_at.fileno())
+    asking = asyncio.ensure_future(secure.ask())
+    await asyncio.sleep(0.1)
+    assert not asking.done()
+    secure.tick()
+    assert (await asking).status == 200
+
+
+async def test_a_drain_ends_handshakes_that_are_under_way(secure: Stage, crowd: Crowd) -> None:
+    (stranger,) = await crowd(secure.gateway.port, 1)
+    acceptor = secure.gateway._acceptor
+    assert acceptor is not None
+    await until(lambda: acceptor.handshakes == 1)
+    await secure.gateway.drain(0.1)
+    assert await stranger.ended() == b""
+
+
+def test_a_port_that_is_taken_is_an_error(pair: tuple[Path, Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError, match="in use"):
+            bind("127.0.0.1", taken.getsockname()[1], backlog=1)
+        bound = bind("localhost", 0, backlog=1)
+        assert len({each.getsockname()[1] for each in bound}) == 1
+        for each in bound:
+            each.close()
 
 
 # The flags
