@@ -55,6 +55,7 @@ class Outbox:
         self._soon: asyncio.Handle | None = None
         self._told = float("-inf")
         self._pause = TICK_SECONDS
+        self._waited = False
 
     async def run(self) -> None:
         """Tell at each tick until cancelled."""
@@ -89,14 +90,21 @@ class Outbox:
         if self._behind() and not everything:
             return
         now = self._clock()
+        due = everything or now >= self._told + HEARTBEAT_SECONDS
+        if self._idle() and not due:
+            return  # what no attempt moves, such as connections, has time until the sign of life
         batch = self._batch()
         lists = (batch.cells, batch.loads, batch.uses, batch.keys, batch.spend)
-        if any(lists) or batch.urgent is not None or everything or self._silent(now):
+        if any(lists) or batch.urgent is not None or due:
             self._told = now
             self._send(batch)
 
-    def _silent(self, now: float) -> bool:
-        return now >= self._told + HEARTBEAT_SECONDS
+    def _idle(self) -> bool:
+        journal = self._core.router.journal
+        unread = (self._epoch, self._read) != (journal.epoch, len(journal.entries))
+        waits = self._queue.depth or self._waited
+        told = self._urgent is None and not self._core.monitor.recorder.changed
+        return told and not unread and not waits
 
     def _batch(self) -> Batch:
         monitor = self._core.monitor
@@ -129,6 +137,7 @@ class Outbox:
 
     def _new_loads(self, moved: Iterable[Backend]) -> Iterator[Load]:
         waiting = self._queue.waiting() if self._queue.depth else {}
+        self._waited = bool(waiting)
         once_waited = (uid for uid, load in self._loads.items() if load.waiting)
         table = self._core.control.table.backends
         again = [table[uid] for uid in once_waited if uid in table]
