@@ -71,7 +71,8 @@ async def test_it_survives_the_operators_restart(tab: Tab, stand: Stand) -> None
     await tab.until(LIVE)
     stand.fail(7)
     await tab.until(f"{state(7)} === 'Excluded'", seconds=2)
-    assert all("ERR_CONNECTION_REFUSED" in error for error in tab.errors)
+    # That a server is away the browser says by itself.
+    assert [error for error in tab.errors if "net::ERR_" not in error] == []
 
 
 async def test_a_full_house_is_tried_again(tab: Tab, stand: Stand) -> None:
