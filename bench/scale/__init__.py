@@ -2,7 +2,7 @@
 
 Over connections, against a fake API server, in real time; `--real`: against a real one, with its
 own counts of what was written; `--cpu`: in one process on simulated time, for a machine that others
-use as well.
+use as well; `--phases`: where a report's time goes between the connection and its answer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from bench.scale import phases
 from bench.scale.cost import costs
 from bench.scale.plan import Size
 from bench.scale.run import Times, measure
@@ -30,10 +31,14 @@ def main(arguments: Sequence[str] = ()) -> int:
     parser.add_argument("--real", action="store_true", help="on a real API server")
     parser.add_argument("--no-store", action="store_true", help="counters in memory alone")
     parser.add_argument("--cpu", action="store_true", help="CPU time alone, in one process")
+    parser.add_argument("--phases", action="store_true", help="CPU time of a report by phase")
     given = parser.parse_args(arguments)
     size = Size(
         backends=given.backends, reporters=given.reporters, rate=given.rate, history=given.history
     )
+    if given.phases:
+        asyncio.run(phases.measure(size))
+        return 0
     if given.cpu:
         costs(size, quiet=int(given.quiet) // 3, storm=int(given.storm) // 3)
         return 0

@@ -140,7 +140,11 @@ class Proxy:
         """As a proxy does it, but for the token's file."""
         began = time.monotonic()
         packed = gzip.compress(body, 1) if len(body) > PACK_BYTES else body
-        status, answer = await self._connection.post("/v1/outcomes", packed, body is not packed)
+        try:
+            status, answer = await self._connection.post("/v1/outcomes", packed, body is not packed)
+        except (OSError, EOFError) as error:
+            self._connection.close()
+            raise Undelivered(f"cut off: {error}") from None
         self._world.answered(len(body), time.monotonic() - began, status)
         if status != 200:
             raise Undelivered(f"answered {status}", retry_after=self._connection.retry_after)

@@ -84,8 +84,10 @@ class Reporter:
             self._wake.clear()
             wait = self.next_due() - self._clock()
             if wait > 0:
+                # Not wait_for: what wakes it at the moment of a cancellation would swallow that.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
                 continue
             await self.send_due()
 

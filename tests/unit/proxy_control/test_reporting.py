@@ -300,6 +300,18 @@ async def test_the_running_task_wakes_for_an_urgent_report() -> None:
     assert [report.full for _, report in desk.sent] == [True, False]
 
 
+async def test_the_running_task_ends_though_a_report_became_urgent_at_that_moment() -> None:
+    desk = Desk()
+    await desk.step()
+    task = asyncio.create_task(desk.reporter.run())
+    await asyncio.sleep(0)
+    desk.reporter.urgent(5.0)
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=2.0)
+    assert done and task.cancelled()
+
+
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
