@@ -136,14 +136,14 @@ async def phases(bench: Bench, times: Times, port: int) -> None:
     running.append(asyncio.create_task(break_some(fleet, bench.size)))
     found.append(await bench.phase("storm", times.storm))
     rounds_in_storm = await subject.ask("recompute")
+    print_phases(found)
+    print_rounds({"quiet": rounds, "storm": rounds_in_storm}, scrapes)
+    print_writes(found)
     for task in running:
         task.cancel()
     ended = await asyncio.gather(*running, return_exceptions=True)
     for proxy in fleet.proxies:
         proxy.close()
-    print_phases(found)
-    print_rounds({"quiet": rounds, "storm": rounds_in_storm}, scrapes)
-    print_writes(found)
     for error in {repr(one) for one in ended if isinstance(one, Exception)}:
         print(f"a part of the fleet ended with {error}")
 
