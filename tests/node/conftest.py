@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +78,16 @@ class Shop:
         asked = (f"--seconds={seconds}", f"--rate={rate}")
         return Shopping(self._popen("exec", app, "-c", "main", "--", *program, *asked))
 
+    def signal(self, number: signal.Signals, pod: str, container: str = "main") -> None:
+        """To the container's processes, from the host: its first one ignores what its own send."""
+        status = self.get("pod", pod)["status"]
+        every = (*status.get("initContainerStatuses", ()), *status["containerStatuses"])
+        (one,) = (each for each in every if each["name"] == container)
+        identifier = one["containerID"].split("//")[1]
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and _is_in(entry, identifier):
+                os.kill(int(entry.name), number)
+
     def script(self, backend: str, script: dict[str, Any]) -> None:
         """What a simulated backend does from now on."""
         url = f"http://{backend}:{pods.CONTROL_PORT}/_script"
@@ -87,6 +98,13 @@ class Shop:
         command = [str(self._kubectl.program), "-n", self.namespace, *arguments]
         environment = {**os.environ, "KUBECONFIG": str(self._kubectl.kubeconfig)}
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def _is_in(process: Path, container: str) -> bool:
+    try:
+        return container in (process / "cgroup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Shopping:
