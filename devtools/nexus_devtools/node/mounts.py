@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from nexus_devtools.node.commands import run
 
 
 def below(folder: Path) -> list[Path]:
-    """Mount points in the folder, the innermost first."""
+    """Mount points in the folder, the innermost first; one for each of several on one point."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         path = Path(line.split()[4].encode().decode("unicode_escape"))
@@ -19,8 +18,6 @@ def below(folder: Path) -> list[Path]:
 
 
 def unmount(folder: Path) -> None:
-    """Unmount all of it; several mounts may lie on one point."""
-    while points := below(folder):
-        for point in points:
-            if os.path.ismount(point):
-                run("umount", "--lazy", point)
+    """Unmount all of it."""
+    for point in below(folder):
+        run("umount", "--lazy", point)
