@@ -78,12 +78,21 @@ docs: $(DEV_STAMP) ## draw the state machines' tables into docs/state-machines.m
 	@$(BIN)/python -m nexus_devtools.machines
 
 .PHONY: cluster-up
-cluster-up: $(DEV_STAMP) ## start a Kubernetes control plane without root (CLUSTER=kind: a kind cluster, needs Docker)
+cluster-up: $(DEV_STAMP) ## start a Kubernetes control plane without root (CLUSTER=node: real pods, needs root on Debian; CLUSTER=kind: needs Docker)
 	@$(BIN)/python -m nexus_devtools.cluster up $(CLUSTER)
 
 .PHONY: cluster-down
 cluster-down: $(DEV_STAMP) ## stop it; nothing stays behind
 	@$(BIN)/python -m nexus_devtools.cluster down $(CLUSTER)
+
+.PHONY: images
+images: $(DEV_STAMP) ## both container images from the Containerfile, as archives (buildah, no registry)
+	@$(BIN)/python -m nexus_devtools.node images
+
+.PHONY: test-node
+test-node: $(DEV_STAMP) ## real pods on the project's own node, and Prometheus' own tools (root on Debian; minutes to build, once)
+	@$(BIN)/python -m nexus_devtools.node packages
+	@$(BIN)/pytest -q tests/node
 
 .PHONY: clean
 clean: ## remove the virtual environments and the tools' caches in this folder

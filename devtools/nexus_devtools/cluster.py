@@ -1,22 +1,27 @@
 """`make cluster-up` and `make cluster-down`: a cluster to try things on.
 
-Promises one of two, and that the last line of `up` is the export to use it: the project's own
-control plane (no root, no nodes), or a kind cluster where Docker or Podman runs. It is NOT used by
-the tests, which take whatever `$KUBECONFIG` names or start their own.
+Promises one of three, and that the last line of `up` is the export to use it: the project's own
+control plane (no root, no nodes), its own node (Linux, root: real pods), or a kind cluster where
+Docker or Podman runs. It is NOT used by the tests, which take whatever `$KUBECONFIG` names or start
+their own.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 
 from nexus_devtools.controlplane import ControlPlane, ControlPlaneError
 from nexus_devtools.controlplane.paths import CRDS
+from nexus_devtools.node.cluster import Cluster, remains
+from nexus_devtools.node.errors import NodeError
 
 NAME = "nexus"
 KIND = "kind"
-KINDS = ("", "controlplane", KIND)
+NODE = "node"
+KINDS = ("", "controlplane", NODE, KIND)
 
 
 class ClusterError(RuntimeError):
@@ -30,6 +35,15 @@ def up(kind: str) -> None:
         _run("kubectl", "--context", f"kind-{NAME}", "apply", "--server-side", "-f", str(CRDS))
         print(f"kubectl config use-context kind-{NAME}")
         return
+    if kind == NODE:
+        cluster = Cluster(int(os.environ.get("NODES") or 1))
+        cluster.up()
+        cluster.kubectl.run("apply", "--server-side", "-f", CRDS, check=True)
+        print("make cluster-down CLUSTER=node ends it")
+        print(
+            f'export KUBECONFIG={cluster.kubeconfig} PATH="{cluster.kubectl.program.parent}:$PATH"'
+        )
+        return
     plane = ControlPlane.up(NAME)
     plane.apply_crds()
     print(f"{plane.server} is up (etcd and kube-apiserver; no nodes), with the custom resources")
@@ -41,6 +55,11 @@ def down(kind: str) -> None:
     """End it; nothing stays behind."""
     if kind == KIND:
         _kind("delete", "cluster", "--name", NAME)
+        return
+    if kind == NODE:
+        Cluster().down()
+        left = remains()
+        print("\n".join(left) if left else "the cluster is gone")
         return
     plane = ControlPlane.find(NAME)
     if plane is None:
@@ -65,14 +84,17 @@ def _run(*command: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`up|down [kind]`; 2 for wrong usage, 1 for what failed."""
+    """`up|down [controlplane|node|kind]`; 2 for wrong usage, 1 for what failed."""
     verb, kind = [*arguments, "", ""][:2]
     if verb not in ("up", "down") or kind not in KINDS:
-        print("usage: python -m nexus_devtools.cluster up|down [kind]", file=sys.stderr)
+        print(
+            "usage: python -m nexus_devtools.cluster up|down [controlplane|node|kind]",
+            file=sys.stderr,
+        )
         return 2
     try:
         (up if verb == "up" else down)(kind)
-    except (ClusterError, ControlPlaneError) as error:
+    except (ClusterError, ControlPlaneError, NodeError) as error:
         print(f"{error}", file=sys.stderr)
         return 1
     return 0

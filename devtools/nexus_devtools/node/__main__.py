@@ -1,4 +1,4 @@
-"""`python -m nexus_devtools.node up [--nodes N] | down | images | remains`."""
+"""`python -m nexus_devtools.node up [--nodes N] | down | images | packages | remains`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import sys
 from nexus_devtools.controlplane.errors import ControlPlaneError
 from nexus_devtools.node import images
 from nexus_devtools.node.cluster import Cluster, remains, running_nodes
+from nexus_devtools.node.commands import run
 from nexus_devtools.node.errors import NodeError
 from nexus_devtools.node.layout import MOST_NODES
+from nexus_devtools.node.programs import missing
 
 
 def main(arguments: list[str]) -> int:
     """0 done, 1 failed, 2 wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m nexus_devtools.node", description=__doc__)
-    parser.add_argument("verb", choices=("up", "down", "images", "remains"))
+    parser.add_argument("verb", choices=tuple(_VERBS))
     parser.add_argument("--nodes", type=int, default=1, choices=range(1, MOST_NODES + 1))
     asked = parser.parse_args(arguments)
     try:
@@ -51,13 +53,30 @@ def _images(nodes: int) -> int:
     return 0
 
 
+def _packages(nodes: int) -> int:
+    """Install the Debian packages that a node and its tests need; none are missing: nothing."""
+    packages = missing(for_tests=True)
+    if packages:
+        print(f"==> apt-get install {' '.join(packages)}", file=sys.stderr)
+        run("apt-get", "update", "-qq")
+        options = ("-y", "-qq", "--no-install-recommends")
+        run("apt-get", "install", *options, *packages)
+    return 0
+
+
 def _remains(nodes: int) -> int:
     left = remains()
     print("\n".join(left) or "nothing")
     return 0
 
 
-_VERBS = {"up": _up, "down": _down, "images": _images, "remains": _remains}
+_VERBS = {
+    "up": _up,
+    "down": _down,
+    "images": _images,
+    "packages": _packages,
+    "remains": _remains,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -36,6 +36,7 @@ NEEDED = {
     "mmdebstrap": "mmdebstrap",
 }
 CNI_PACKAGE = "containernetworking-plugins"
+NEEDED_BY_TESTS = {"promtool": "prometheus"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,10 @@ PAUSE = GoProgram("pause", (".",), ("pause",))
 ALL = (CONTAINERD, COREDNS, PAUSE, KUBERNETES)
 
 
-def missing() -> list[str]:
+def missing(*, for_tests: bool = False) -> list[str]:
     """Debian packages of which this machine lacks something."""
-    packages = [package for program, package in NEEDED.items() if shutil.which(program) is None]
+    needed = NEEDED | (NEEDED_BY_TESTS if for_tests else {})
+    packages = [package for program, package in needed.items() if shutil.which(program) is None]
     return packages + ([] if (CNI_FOLDER / "bridge").exists() else [CNI_PACKAGE])
 
 
