@@ -71,6 +71,7 @@ class Board:
         self._number = 0
         self._picture = b""
         self._lock = asyncio.Lock()
+        self._awake = False
         self._task: asyncio.Task[None] | None = None
         registry.backends.changed = self._backend_changed
         registry.quality.changed = registry.routing.changed = self._note
@@ -91,14 +92,15 @@ class Board:
     @property
     def busy(self) -> bool:
         """Whether anything is kept up to date, because somebody looks."""
-        return self._task is not None
+        return self._awake
 
     async def close(self) -> None:
-        """Lets everybody go."""
+        """Lets everybody go; nobody may come until the feed opens again."""
         self.feed.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._rest()
 
     def detail(self, namespace: str, name: str) -> Detail | None:
         """One backend in full, None if there is none of that name."""
@@ -134,7 +136,7 @@ class Board:
         self._note(uid)
 
     def _note(self, uid: str) -> None:
-        if self._task is not None:
+        if self._awake:
             self._dirty[uid] = None
 
     async def _run(self) -> None:
@@ -164,8 +166,9 @@ class Board:
             self.feed.publish(message("delta", self._number, changes.encoded(self._clock())))
 
     async def _begin(self) -> None:
-        """Looks at everything."""
+        """Looks at everything; what changes meanwhile is noted."""
         self._rest()
+        self._awake = True
         changes, piece = Changes(), Slice()
         for shelf in (self._registry.backends, self._registry.quality, self._registry.routing):
             for uid in shelf.uids():
@@ -224,9 +227,11 @@ class Board:
         self._whole, self._picture = Changes(), b""
         self._sparks = Sparks(self._engine.minutes)
         self._dirty, self._looked = {}, {}
+        self._awake = False
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the page's content ended: %r", error, exc_info=error)
+            self._rest()
             self.feed.drop_all()

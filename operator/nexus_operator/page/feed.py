@@ -93,6 +93,10 @@ class Feed:
             listener.drop()
         self._listeners.clear()
 
+    def open(self) -> None:
+        """The server begins."""
+        self._closed = False
+
     def close(self) -> None:
         """The server ends: nobody may keep it waiting."""
         self._closed = True

@@ -46,7 +46,6 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 FRESH: Final = {"Cache-Control": "no-store"}
 AGAIN: Final = {"Retry-After": "5"}
@@ -66,7 +65,11 @@ class Page:
         app.router.add_get("/page/events", self._events)
         app.router.add_get("/page/backend", self._backend)
         app.router.add_get("/page/policy", self._policy)
+        app.on_startup.append(self._open)
         app.on_shutdown.append(self._close)
+
+    async def _open(self, _: web.Application) -> None:
+        self._board.feed.open()
 
     async def _close(self, _: web.Application) -> None:
         await self._board.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from nexus_devtools.page_stand import Stand, name, uid
-from nexus_operator.page import board, feed
+from nexus_operator.page import board, feed, handlers
 from nexus_operator.page.feed import BACKLOG, BEAT, Feed, message
+from nexus_operator.slices import Slice
 
 Event = tuple[str, int, dict[str, Any]]
 
@@ -45,6 +46,14 @@ class Reader:
         while not wanted(found := await self.next()):
             pass
         return found
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if holds():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not happen within 20 s")
 
 
 @asynccontextmanager
@@ -149,10 +158,11 @@ async def test_nobody_listens_so_nothing_is_worked_out(
 ) -> None:
     async with listening(client) as reader:
         await reader.next()
-    async with asyncio.timeout(20):
-        while stand.board.busy:
-            stand.suspend(0)
-            await asyncio.sleep(0.05)
+    for _ in range(400):
+        stand.suspend(0)  # what is to be told is what shows that nobody listens any more
+        if not stand.board.busy:
+            break
+        await asyncio.sleep(0.05)
     stand.suspend(1)
     assert not stand.board.busy
 
@@ -166,6 +176,55 @@ async def test_a_server_that_stops_does_not_wait_for_listeners(
             await stand.stop()
         with pytest.raises((AssertionError, httpx.RemoteProtocolError)):
             await reader.next()
+
+
+async def test_a_server_that_starts_again_serves_the_page_again(
+    client: httpx.AsyncClient, stand: Stand
+) -> None:
+    async with listening(client) as reader:
+        await reader.next()
+        await stand.stop()
+    await stand.start()  # the same board, as when the operator's watch begins anew
+    async with listening(client) as reader:
+        event, _, told = await reader.next()
+    assert event == "snapshot" and len(told["backends"]) == 3
+
+
+async def test_what_changes_while_the_first_picture_is_made_is_told(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "Slice", lambda: Slice(0.0))  # others have a turn at every step
+    monkeypatch.setattr(board, "FIGURES_SECONDS", 1000.0)
+    joining = asyncio.create_task(stand.board.join())
+    for _ in range(3):
+        await asyncio.sleep(0)  # one backend was looked at at least, and not all of it is done
+    assert stand.board.busy and not joining.done()
+    for number in (0, 1, 2):
+        stand.suspend(number)
+    listener = await joining
+    assert listener is not None
+    told = (await listener.next() or b"") + (await listener.next() or b"")
+    assert told.count(b'"state":"Suspended"') >= 3
+    await stand.board.close()
+
+
+async def test_one_who_does_not_take_what_is_sent_is_let_go(
+    client: httpx.AsyncClient,
+    stand: Stand,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(handlers, "WRITE_SECONDS", 0.2)
+    _, writer = await asyncio.open_connection("127.0.0.1", stand.port, limit=1)
+    writer.write(b"GET /page/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    await eventually(lambda: len(stand.board.feed) == 1)
+    for _ in range(3):
+        stand.board.feed.publish(message("delta", 1, b'"' + b"x" * 4_000_000 + b'"'))
+    await eventually(lambda: len(stand.board.feed) == 0)
+    async with listening(client) as other:
+        assert (await other.next())[0] == "snapshot"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    writer.close()
 
 
 async def test_one_listener_too_many_is_told_to_wait(

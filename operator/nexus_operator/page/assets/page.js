@@ -408,8 +408,10 @@ function route() {
   Object.assign(view, { name, namespace: parts[1] ?? "", object: parts[2] ?? "", told: null, text: "" });
   for (const section of ["backends", "backend", "policies", "policy"]) $(section).hidden = section !== name;
   const policies = name === "policies" || name === "policy";
-  $("to-backends").toggleAttribute("aria-current", !policies);
-  $("to-policies").toggleAttribute("aria-current", policies);
+  for (const [id, here] of [["to-backends", !policies], ["to-policies", policies]]) {
+    if (here) $(id).setAttribute("aria-current", "page");
+    else $(id).removeAttribute("aria-current");
+  }
   document.title = view.object ? `${view.object} · Nexus` : "Nexus";
   if (name in DETAILS) {
     $(name).replaceChildren(make("p", {}, "Loading"));
@@ -461,6 +463,11 @@ function drawDetail() {
     }
     return;
   }
+  // Somebody copies from it, or nothing is new: it stays as it is.
+  if (!getSelection().isCollapsed && section.contains(getSelection().anchorNode)) return;
+  const text = JSON.stringify([view.told, known.backends.get(uid), known.quality.get(uid), known.sparks.get(uid), Math.floor(now() / 5)]);
+  if (text === view.text) return;
+  view.text = text;
   const hadFocus = section.contains(document.activeElement);
   const { scrollX, scrollY } = window;
   section.replaceChildren(...DETAILS[view.name].draw(uid, view.told));
@@ -475,9 +482,13 @@ function draw() {
   drawTimes();
   arrange();
   if (view.name === "policies") {
-    const focused = document.activeElement?.getAttribute?.("href");
-    $("policies").replaceChildren(...drawPolicies());
-    for (const each of $("policies").querySelectorAll("a")) if (each.getAttribute("href") === focused) each.focus({ preventScroll: true });
+    const text = JSON.stringify([[...known.quality], [...known.routing]]);
+    if (text !== view.text) {
+      view.text = text;
+      const focused = document.activeElement?.getAttribute?.("href");
+      $("policies").replaceChildren(...drawPolicies());
+      for (const each of $("policies").querySelectorAll("a")) if (each.getAttribute("href") === focused) each.focus({ preventScroll: true });
+    }
   }
   drawDetail();
 }
@@ -553,6 +564,7 @@ setInterval(() => {
     connect();
   }
   drawTimes();
+  drawDetail();
 }, 5000);
 
 let leaving = 0;
