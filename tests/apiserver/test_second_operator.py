@@ -61,6 +61,15 @@ class Process:
             return "no answer"
         return "ready" if answer.status_code == 200 else answer.text.strip()
 
+    def picture(self) -> Stored:
+        """What its page shows at first."""
+        url = f"http://{self.address}/page/events"
+        client = httpx.Client(trust_env=False, timeout=10)
+        with client, client.stream("GET", url) as answer:
+            line = next(line for line in answer.iter_lines() if line.startswith("data: "))
+        found: Stored = json.loads(line.removeprefix("data: "))
+        return found
+
     def said(self, text: str) -> list[str]:
         return [line for line in self.child.log.read_text().splitlines() if text in line]
 
@@ -144,6 +153,13 @@ def test_of_two_that_start_at_once_one_writes(scene: Scene) -> None:
     page = httpx.get(f"http://{standby.address}/metrics", trust_env=False).text
     assert "nexus_operator_status_writes_total{" not in page
     assert len(standby.said("standing by: ")) == 1
+    # The page is on both, and says which of them it is.
+    shown = standby.picture()
+    assert shown["head"]["problem"].startswith("standing by: ")
+    assert (shown["head"]["leading"], shown.get("backends", {})) == (False, {})
+    shown = leader.picture()
+    assert (shown["head"]["leading"], shown["head"]["problem"]) == (True, None)
+    assert [row["state"] for row in shown["backends"].values()] == ["Active"]
 
 
 @pytest.fixture
