@@ -32,6 +32,7 @@ from nexus_quality.health import (
     Patient,
     Suspicion,
     after_probe,
+    eager,
     suspicion,
 )
 
@@ -67,6 +68,7 @@ class _Case:
     findings: Findings
     due: float
     busy: bool = False
+    tries: int = 0
 
     @property
     def probed(self) -> bool:
@@ -122,6 +124,7 @@ class Prober:
             return
         elif _place(case.spec) != _place(spec):
             case.findings = Findings()
+            case.tries = 0
         case.spec = spec
         if not spec.health_check.enabled:
             case.findings = replace(case.findings, health=DISABLED)
@@ -188,10 +191,14 @@ class Prober:
             self._schedule(uid, case, self._clock())
             return
         self._metrics.probes.labels(answer.reason).inc()
-        self._learn(uid, case, answer)
+        soon = None if answer.ok else eager(case.findings.health, case.tries)
+        # Of those in quick succession the first failure alone counts: thresholds are in periods.
+        if soon is None or case.tries == 0:
+            self._learn(uid, case, answer)
+        case.tries += 1
         period = case.spec.health_check.period_seconds
         jitter = 1 + JITTER * (2 * self._random() - 1)
-        self._schedule(uid, case, self._clock() + period * jitter)
+        self._schedule(uid, case, self._clock() + min(soon or period, period) * jitter)
 
     def _learn(self, uid: str, case: _Case, answer: Answer) -> None:
         check, before = case.spec.health_check, case.findings

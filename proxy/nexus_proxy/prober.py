@@ -8,6 +8,7 @@ business.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 import time
@@ -19,7 +20,7 @@ import httpx
 
 from nexus_api import ConditionStatus, DiscoveredModel, LLMBackend, reasons, resolve
 from nexus_proxy.routing.candidate import Backend
-from nexus_quality.health import Health, after_probe, parse_models
+from nexus_quality.health import Health, after_probe, eager, parse_models
 
 # Plain HTTP needs no trust store; a TLS backend whose CA is missing must not be asked without one.
 _NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -73,12 +74,16 @@ class Prober:
             self._tasks[uid] = (wanted[uid], asyncio.create_task(first))
 
     async def _probe_forever(self, backend: LLMBackend, probed: Probed, *, wait: float) -> None:
-        health, check = Health(), backend.spec.health_check
+        health, period = Health(), backend.spec.health_check.period_seconds
         await asyncio.sleep(wait)
-        while True:
-            health, models = await self.probe(backend, health)
-            probed(backend.metadata.uid, health, models)
-            await asyncio.sleep(check.period_seconds * (0.9 + 0.2 * self._random()))
+        for tries in itertools.count():
+            after, models = await self.probe(backend, health)
+            soon = eager(health, tries) if after.failures else None
+            # Of those in quick succession the first failure alone counts.
+            if soon is None or tries == 0:
+                health = after
+                probed(backend.metadata.uid, health, models)
+            await asyncio.sleep(min(soon or period, period) * (0.9 + 0.2 * self._random()))
 
     async def probe(
         self, backend: LLMBackend, health: Health

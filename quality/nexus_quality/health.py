@@ -22,6 +22,7 @@ from nexus_quality import words
 
 SUSPECT_BACKENDS = 3
 UNHEARD_SECONDS = 60
+EAGER_SECONDS = (1.0, 2.0, 4.0, 8.0)
 MAX_MODELS = 512
 MAX_NAME = 253
 
@@ -72,6 +73,14 @@ def after_probe(
     if not ok and counted.failures >= failure_threshold:
         return replace(counted, status=ConditionStatus.FALSE, reason=reason, message=message)
     return counted
+
+
+def eager(health: Health, tries: int) -> float | None:
+    """Seconds until a backend that never answered is asked again, after so many failures: it may be
+    a server that has just been started. None: at its period, as every other.
+    """
+    answered = health.status is not ConditionStatus.UNKNOWN or health.latency_ms is not None
+    return None if answered or tries >= len(EAGER_SECONDS) else EAGER_SECONDS[tries]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,6 +246,33 @@ async def test_a_new_backend_is_probed_at_once_and_then_each_period(backend: Bui
         assert rounds.rung == [1000.0, 1030.0]
 
 
+async def test_a_backend_that_never_answered_is_asked_again_soon_and_that_counts_once(
+    backend: Build,
+) -> None:
+    async with Rounds(BAD, BAD, BAD, BAD, BAD, GOOD).running() as rounds:
+        rounds.prober.see(backend())
+        for now in (1000.0, 1000.9, 1001.0, 1003.0, 1007.0, 1014.9):
+            await rounds.to(now)
+        assert rounds.rung == [1000.0, 1001.0, 1003.0, 1007.0]
+        assert rounds.prober.findings("uid-a").health.failures == 1
+        await rounds.to(1015.0)
+        assert rounds.prober.findings("uid-a").health.failures == 2
+        await rounds.to(1044.9)
+        assert len(rounds.rung) == 5
+        await rounds.to(1045.0)
+        assert rounds.health() == ("True", "ProbeSucceeded")
+
+
+async def test_one_that_answered_before_is_asked_at_its_period_when_it_fails(
+    backend: Build,
+) -> None:
+    async with Rounds(GOOD, BAD).running() as rounds:
+        rounds.prober.see(backend())
+        for now in (1000.0, 1030.0, 1031.0, 1038.0):
+            await rounds.to(now)
+        assert rounds.rung == [1000.0, 1030.0]
+
+
 async def test_health_turns_at_its_thresholds_and_is_looked_at_while_it_is_bad(
     backend: Build,
 ) -> None:
