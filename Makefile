@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 DEV_STAMP := $(VENV)/.dev
 DEMO_STAMP := $(VENV)/.demo
+COMPILED_SAMPLE := $(addprefix tests/unit/,proxy_pricing proxy_http/test_answers.py proxy_http/test_attempts.py proxy_http/test_streams.py)
 SOURCES := crds quality operator proxy devtools tests bench
 
 .PHONY: help
@@ -40,6 +41,8 @@ demo: $(DEMO_STAMP) ## the main job, live: a real API server, a real model, two 
 test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real API server, end to end
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q tests/unit
+	@echo "==> a sample of them against the compiled build (all: make test-compiled)"
+	@$(BIN)/python -m nexus_devtools.compiled --if-possible pytest -q $(COMPILED_SAMPLE)
 	@echo "==> the control plane that the next tests run on"
 	@$(BIN)/python -m nexus_devtools.controlplane build
 	@echo "==> real clients and real servers through the proxy"
@@ -66,8 +69,13 @@ bench: $(DEV_STAMP) ## measure: CPU per request beside nginx, verdict latency, m
 	@$(BIN)/python -m bench
 
 .PHONY: compiled
-compiled: $(DEV_STAMP) ## a wheel with the hot modules compiled, into dist/compiled (an experiment: not all unit tests run against it)
+compiled: $(DEV_STAMP) ## a wheel with the proxy's hot modules compiled, into dist/compiled (a minute, needs a C compiler)
 	@$(BIN)/python -m nexus_devtools.compiled
+
+.PHONY: test-compiled
+test-compiled: $(DEV_STAMP) ## all unit tests and the conformance suite against the compiled wheel
+	@$(BIN)/python -m nexus_devtools.compiled pytest -q tests/unit
+	@set -o pipefail; $(BIN)/python -m nexus_devtools.compiled nexus_devtools.conformance | tail -1
 
 .PHONY: simulate
 simulate: $(DEV_STAMP) ## the shipped engine against other detectors in simulated outages; tables and pictures for docs/quality.md

@@ -1,10 +1,12 @@
 """The product as a wheel whose hot modules are compiled by mypyc.
 
 `python -m nexus_devtools.compiled` builds it from a copy of the sources: a wheel and the same
-unpacked below `dist/compiled`, once per state of the sources. It needs a C compiler. Promises that
-nothing is written beside the sources, where it would shadow what is edited later; the interpreted
-modules stay in the wheel beside the compiled ones, which Python prefers. What is compiled is the
-same Python, with types checked when values come from interpreted code.
+unpacked below `dist/compiled`, once per state of the sources. `… compiled MODULE [ARGUMENT ...]`
+then runs that module (pytest, say) with it, `… compiled --if-possible MODULE …` passes over both
+where it cannot be built. It needs a C compiler. Promises that nothing is written beside the
+sources, where it would shadow what is edited later; the interpreted modules stay in the wheel
+beside the compiled ones, which Python prefers. What is compiled is the same Python, with types
+checked when values come from interpreted code.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ BUILD_SECONDS = 900
 PARTS = ("crds/nexus_api", "quality/nexus_quality", "operator/nexus_operator", "proxy/nexus_proxy")
 EXTRAS = ("pyproject.toml", "README.md")
 # What every request runs through. Not among them, because mypyc cannot: enums with attributes
-# (`routing.endpoint`, `quality.outcome`), what is weakly referred to (`http.pool`).
+# (`routing.endpoint`, `quality.outcome`), what msgspec decodes into (`routing.fields`,
+# `pricing.usage`, `quality.spend`), what is weakly referred to (`http.pool`).
 HOT = {
     "proxy/nexus_proxy": ("counters",),
     "proxy/nexus_proxy/http": (
@@ -36,12 +39,12 @@ HOT = {
         *("incoming", "inspect", "known", "request_head", "request_reader", "rewrite", "sse"),
         "upstream",
     ),
-    "proxy/nexus_proxy/pricing": ("meter", "usage"),
+    "proxy/nexus_proxy/pricing": ("meter",),
     "proxy/nexus_proxy/routing": (
         *("board", "candidate", "choice", "journal", "leg", "plan", "request", "retry", "router"),
         *("score", "strategy"),
     ),
-    "quality/nexus_quality": ("keys", "recorder", "spend", "subject"),
+    "quality/nexus_quality": ("keys", "recorder", "subject"),
 }
 _HOOK = """
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -85,11 +88,6 @@ def compiled() -> Path:
         packed.extractall(site)
     stamp.write_text(state)
     return site
-
-
-def wheel() -> Path:
-    """The wheel itself. Raises CannotBuild."""
-    return next(compiled().parent.glob("*.whl"))
 
 
 def _state() -> str:
@@ -149,15 +147,43 @@ def _run(arguments: Sequence[str], folder: Path, **environ: str) -> None:
         raise CannotBuild(f"{arguments[1]} took longer than {BUILD_SECONDS} s") from None
 
 
-def main() -> None:
-    """Build, and say where it is."""
+def environment() -> dict[str, str]:
+    """The environment in which Python takes the compiled modules. Raises CannotBuild."""
+    paths = [str(compiled()), *filter(None, (os.environ.get("PYTHONPATH"),))]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", _LOADED, *modules()]
+    subprocess.run(command, check=True, env=environ)
+    return environ
+
+
+_LOADED = """
+import sys
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
+
+loaded = {name: import_module(name).__file__ for name in sys.argv[1:]}
+told = [path for path in loaded.values() if not path.endswith(tuple(EXTENSION_SUFFIXES))]
+sys.exit(f"not compiled: {told}" if told else 0)
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Build, and run what is asked for or say where it is."""
+    if_possible = arguments[:1] == ["--if-possible"]
+    arguments = arguments[if_possible:]
     try:
-        built = wheel()
+        environ = environment()
     except CannotBuild as error:
-        sys.exit(str(error))
+        if not if_possible:
+            sys.exit(str(error))
+        print(f"the compiled build was NOT looked at: {error}")
+        return
+    if arguments:
+        sys.exit(subprocess.run([sys.executable, "-m", *arguments], env=environ).returncode)
+    built = next(OUTPUT.glob("*.whl"))
     print(f"{built.relative_to(ROOT)} ({built.stat().st_size // 1024} kB)")
     print(f"the same unpacked: {(OUTPUT / 'site').relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -212,8 +212,13 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._serving is None:
             try:
-                self._reader.feed(data)
-                self._pump()
+                reader = self._reader
+                body = None if self.paused or self._queue else reader.whole(data)
+                if body is not None:
+                    self._serve(reader.known.meaning, body)
+                else:
+                    reader.feed(data)
+                    self._pump()
             except Exception as error:
                 self.crashed(error)
             return

@@ -15,7 +15,7 @@ from nexus_proxy.http.delivery import Delivery
 from nexus_proxy.http.incoming import Incoming
 from nexus_proxy.http.inspect import is_error_body
 from nexus_proxy.http.pool import Pool, pool_of
-from nexus_proxy.http.request_head import Request, upstream_head
+from nexus_proxy.http.request_head import Request
 from nexus_proxy.http.rewrite import with_model
 from nexus_proxy.pricing.meter import Meter
 from nexus_proxy.routing.router import Rejection
@@ -151,7 +151,10 @@ class Exchange:
     def connected(self, connection: UpstreamConnection) -> None:
         """A new connection stands."""
         self._connecting = None
-        self._send(connection, self.gateway.clock())
+        now = self.gateway.clock()
+        self._send(connection, now)
+        if self._attempt is not None:
+            self._attempt.sent(now)
 
     def connect_failed(self, why: str) -> None:
         """No connection came about."""
@@ -165,17 +168,9 @@ class Exchange:
         backend = choice.candidate.backend
         body = call.body if choice.rewrite is None else with_model(call.body, choice.rewrite)
         stream = call.stream
-        head = upstream_head(
-            self._request,
-            start=backend.origin.starts[call.endpoint],
-            credentials=backend.credentials,
-            length=len(body),
-            stream=stream,
-        )
+        start = backend.origin.starts[call.endpoint]
+        head = self._request.head(start, backend.credentials, length=len(body), stream=stream)
         connection.send(self, head, body)
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.sent(now)
         timeouts = backend.timeouts
         self.deadline = deadline = now + (timeouts.first_token if stream else timeouts.response)
         client = self.client

@@ -211,7 +211,7 @@ class Incoming:
         if not upstream.complete:
             if data:
                 delivery.more(data, end=False)
-            if type(watcher) is Watcher and watcher.content:  # others look at every event
+            if watcher is not None and watcher.content:
                 upstream.relay = self._relay
             return
         if watcher is not None:

@@ -86,20 +86,34 @@ class Request:
         elif upgrade:
             self.refusal = (400, "Upgrade is not supported here: send plain HTTP/1.1 requests")
 
-    def middle(self, strip: frozenset[bytes], *, stream: bool) -> bytes:
+    def head(self, start: bytes, credentials: Credentials, *, length: int, stream: bool) -> bytes:
+        """The head of the request to a backend, with its last empty line; `start` is the origin's,
+        `length` the body's.
+        """
+        strip = credentials.strip
+        middle = self._middle
+        if (
+            middle is None
+            or middle[1] is not stream
+            or (middle[0] is not strip and middle[0] != strip)
+        ):
+            middle = self._middle = (strip, stream, self._lines_for(strip, stream=stream))
+        return b"%b%b%bcontent-length: %d\r\n\r\n" % (
+            start,
+            middle[2],
+            credentials.header_line,
+            length,
+        )
+
+    def _lines_for(self, strip: frozenset[bytes], *, stream: bool) -> bytes:
         """The lines that go to every backend which `strip`s the same headers.
 
         Answers to a stream must come unencoded, so that events can be seen in them; for all others
         the client's own `Accept-Encoding` holds.
         """
-        known = self._middle
-        if known is not None and known[0] == strip and known[1] is stream:
-            return known[2]
         lines = self.lines if strip <= CREDENTIAL_HEADERS else without(self.lines, strip)
         lines += b"accept-encoding: identity\r\n" if stream else self.accept_encoding
-        lines += b"".join(line for name, line in self.credentials if name not in strip)
-        self._middle = (strip, stream, lines)
-        return lines
+        return lines + b"".join(line for name, line in self.credentials if name not in strip)
 
 
 def _path_of_absolute(target: bytes) -> bytes:
@@ -110,18 +124,6 @@ def _path_of_absolute(target: bytes) -> bytes:
     if not found or scheme.lower() not in (b"http", b"https"):
         return target
     return b"/" + rest.partition(b"/")[2]
-
-
-def upstream_head(
-    request: Request, *, start: bytes, credentials: Credentials, length: int, stream: bool
-) -> bytes:
-    """The head of the request to a backend, with its last empty line; `start` is the origin's."""
-    return b"%b%b%bcontent-length: %d\r\n\r\n" % (
-        start,
-        request.middle(credentials.strip, stream=stream),
-        credentials.header_line,
-        length,
-    )
 
 
 def _host(request: Request, _value: bytes) -> bool:

@@ -42,7 +42,6 @@ class RequestReader:
         "_head_bytes",
         "_headed",
         "_keys",
-        "_known",
         "_lines",
         "_max_body",
         "_overhead",
@@ -50,6 +49,7 @@ class RequestReader:
         "_queue",
         "_size",
         "_stopped",
+        "known",
         "missing",
         "request",
     )
@@ -65,7 +65,7 @@ class RequestReader:
         self._keys = keys
         self._max_body = max_body
         self._parser = httptools.HttpRequestParser(self)
-        self._known: KnownHead[Request] = KnownHead()
+        self.known: KnownHead[Request] = KnownHead()
         self.missing = 0
         self.request: Request | None = None
         self._building = _DISCARDED
@@ -86,7 +86,7 @@ class RequestReader:
     @property
     def body_bytes(self) -> int:
         """How much of the body of the request that has begun is here."""
-        return self._known.length - self.missing if self.missing else self._size
+        return self.known.length - self.missing if self.missing else self._size
 
     def expects_continue(self) -> bool:
         """The client waits for `100 Continue` before it sends the body; True once per request."""
@@ -96,12 +96,24 @@ class RequestReader:
         request.expects = False
         return self._size == 0
 
+    def whole(self, data: bytes) -> bytes | None:
+        """The body, if these next bytes are all of one request with the `known` head: what nearly
+        all reads are. Then they need not be fed.
+        """
+        if self.request is not None or self.missing or self._stopped:
+            return None
+        known = self.known
+        start = known.match(data)
+        if start and len(data) == start + known.length and known.length <= self._max_body:
+            return data[start:]
+        return None
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes; complete requests go into the queue."""
         if self.request is None:
             if self.missing:
                 data = self._more_of_known(data)
-            known = self._known
+            known = self.known
             start = known.match(data)
             if start and not self._stopped and known.length <= self._max_body:
                 end = start + known.length
@@ -138,7 +150,7 @@ class RequestReader:
             self.missing = missing - len(data)
             return b""
         self.missing = 0
-        self._queue.append((self._known.meaning, b"".join(self._body)))
+        self._queue.append((self.known.meaning, b"".join(self._body)))
         self._body = []
         return data[missing:]
 
@@ -227,7 +239,7 @@ class RequestReader:
         if request.refusal is not None:
             request.keep_alive = False
         elif usual and request.keep_alive and not request.expects:
-            self._known.learn(self._first, request)
+            self.known.learn(self._first, request)
 
     def _read_request_line(self, request: Request) -> None:
         request.method = self._parser.get_method()

@@ -103,6 +103,13 @@ class MeteredWatcher(Watcher):
             self._meter.events(passed, content=self.content)
         return passed
 
+    def passes(self, events: bytes) -> bool:
+        """`feed` for whole events that need not be judged."""
+        if not super().passes(events):
+            return False
+        self._meter.events(events, content=True)
+        return True
+
     def finish(self) -> bytes:
         """The message is complete."""
         rest = super().finish()

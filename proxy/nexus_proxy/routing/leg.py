@@ -15,7 +15,7 @@ from nexus_proxy.routing.board import OFF, Board
 from nexus_proxy.routing.candidate import Backend, Candidate
 from nexus_proxy.routing.choice import CAPABILITY_MATCH, CAPACITY_OVERFLOW, Choice
 from nexus_proxy.routing.endpoint import Endpoint
-from nexus_proxy.routing.journal import Journal
+from nexus_proxy.routing.journal import LONGEST, Journal
 from nexus_proxy.routing.reason import Reason
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.steps import LAST_RESORT_STEPS, PIPELINE, Profile, capabilities
@@ -185,7 +185,8 @@ class Leg:
         elif unread:
             changed = entries[self._read :]
             self._follow(changed if unread <= _FEW else dict.fromkeys(changed), now)
-        journal.trim()
+        if len(entries) > LONGEST:
+            journal.trim()
         self._epoch, self._read = journal.epoch, len(entries)
         while self._waking and self._waking[0][0] <= now:
             number = heapq.heappop(self._waking)[1]

@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexus_proxy.routing.endpoint import Endpoint
+from nexus_proxy.routing.fields import (
+    ChatFields,
+    Fields,
+    decode_any,
+    decode_chat,
+    decode_fields,
+    decode_parts,
+)
 from nexus_proxy.routing.outline import outline
 
 if TYPE_CHECKING:
@@ -98,7 +106,7 @@ def _all_fields(body: bytes) -> dict[str, Any]:
     as the prompt.
     """
     try:
-        return _decode_any(body)
+        return decode_any(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {"prompt": body.decode("latin-1")}
 
@@ -120,28 +128,6 @@ def text_bytes(value: object) -> int:
     return 0
 
 
-class _Body(msgspec.Struct, gc=False):
-    model: Any = None
-    stream: Any = None
-    tools: msgspec.Raw = msgspec.Raw(b"")
-    response_format: Any = None
-    text: Any = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _ChatBody(_Body, gc=False):
-    messages: list[_Message] = []
-    input: list[_Message] | str = []
-
-
-_decode = msgspec.json.Decoder(_Body).decode
-_decode_chat = msgspec.json.Decoder(_ChatBody).decode
-_decode_any = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_parts = msgspec.json.Decoder(list[dict[str, Any]]).decode
-
 # Up to here a search for the word beats looking at every message; beyond, the search costs as much
 # as the decoding.
 _SEARCHED_BYTES = 16 * 1024
@@ -159,8 +145,12 @@ def analyze(
     `flexible` is the presence of `X-Nexus-Flexible: true`, `high_priority` of `X-Nexus-Priority:
     high`. Raises `BadRequest` when the body is no JSON object or names no model.
     """
+    word = _IMAGE_WORDS.get(endpoint)
     try:
-        fields = _fields(endpoint, body)
+        if len(body) <= _SEARCHED_BYTES and (word is None or word not in body):
+            fields = decode_fields(body)
+        else:
+            fields = _fields(body, word)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body must be a JSON object: {error}") from None
     except RecursionError:
@@ -173,7 +163,7 @@ def analyze(
         needs |= TOOLS
     if (fields.response_format is not None or fields.text is not None) and _wants_json(fields):
         needs |= JSON
-    if type(fields) is _ChatBody and _has_images(fields):
+    if type(fields) is ChatFields and _has_images(fields):
         needs |= VISION
     return Call(
         endpoint,
@@ -186,10 +176,7 @@ def analyze(
     )
 
 
-def _fields(endpoint: Endpoint, body: bytes) -> _Body:
-    word = _IMAGE_WORDS.get(endpoint)
-    if len(body) <= _SEARCHED_BYTES:
-        return _decoded(body, messages=word is not None and word in body)
+def _fields(body: bytes, word: bytes | None) -> Fields:
     if len(body) <= _OUTLINED_BYTES:
         return _decoded(body, messages=word is not None)
     fields = _decoded(outline(body), messages=word is not None)
@@ -197,13 +184,13 @@ def _fields(endpoint: Endpoint, body: bytes) -> _Body:
     return fields if fields.model else _decoded(body, messages=False)
 
 
-def _decoded(body: bytes, *, messages: bool) -> _Body:
+def _decoded(body: bytes, *, messages: bool) -> Fields:
     if messages:
         try:
-            return _decode_chat(body)
+            return decode_chat(body)
         except msgspec.ValidationError:
             pass  # messages of a shape of their own: for the backend to judge
-    return _decode(body)
+    return decode_fields(body)
 
 
 def _has_items(raw: msgspec.Raw) -> bool:
@@ -211,14 +198,14 @@ def _has_items(raw: msgspec.Raw) -> bool:
     return head.startswith(b"[") and head != b"[]"
 
 
-def _wants_json(fields: _Body) -> bool:
+def _wants_json(fields: Fields) -> bool:
     wanted = fields.response_format
     if wanted is None and isinstance(fields.text, dict):
         wanted = fields.text.get("format")
     return isinstance(wanted, dict) and wanted.get("type") in _JSON_FORMATS
 
 
-def _has_images(fields: _ChatBody) -> bool:
+def _has_images(fields: ChatFields) -> bool:
     messages = fields.messages or fields.input
     if isinstance(messages, str):
         return False
@@ -229,7 +216,7 @@ def _holds_image(content: msgspec.Raw) -> bool:
     if memoryview(content)[0] != ord("["):
         return False
     try:
-        parts = _decode_parts(content)
+        parts = decode_parts(content)
     except msgspec.ValidationError:
         return False
     return any(part.get("type") in _IMAGE_PARTS for part in parts)

@@ -15,6 +15,7 @@ from typing import Protocol
 from nexus_proxy.counters import Counters
 from nexus_proxy.routing.candidate import Candidate
 from nexus_proxy.routing.choice import FAILOVER, RECOVERY_PROBE, Choice
+from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.journal import Journal
 from nexus_proxy.routing.leg import Surroundings
 from nexus_proxy.routing.plan import Plan, Route
@@ -73,6 +74,7 @@ class Router:
         self._turns: dict[str, int] = {}
         self._retries = retries or RetryBudget()
         self._routes: dict[str, Route] = {}
+        self._plans: dict[tuple[str, int, bool, Endpoint], Plan] = {}  # where no length matters
         self._surroundings = self._surround()
 
     def install(self, table: Table) -> None:
@@ -86,6 +88,7 @@ class Router:
     def invalidate(self) -> None:
         """Forget every plan: a standing changed."""
         self._routes.clear()
+        self._plans.clear()
         self.woken()
 
     def _surround(self) -> Surroundings:
@@ -106,9 +109,15 @@ class Router:
 
     def choose(self, call: Call, now: float) -> Choice | Wait | Rejection:
         """Where the first attempt goes."""
-        plan = self.plan(call)
-        if isinstance(plan, Rejection):
-            return self._rejected(plan)
+        kind = call.model, call.needs, call.flexible, call.endpoint
+        plan = self._plans.get(kind)
+        if plan is None:
+            found = self.plan(call)
+            if isinstance(found, Rejection):
+                return self._rejected(found)
+            plan = found
+            if not self._routes[call.model].lengths:
+                self._plans[kind] = plan
         self._retries.attempt(now)
         leg = plan.legs[0]
         leg.settle(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,9 +22,7 @@ from nexus_devtools.rawhttp.messages import (
 )
 from nexus_devtools.rawhttp.peers import Incomplete, Peer, says, until
 from nexus_devtools.rawhttp.stage import FakeAttempt, Stage
-from nexus_proxy.http import exchange as exchange_module
 from nexus_proxy.http.exchange import Exchange
-from nexus_proxy.http.incoming import Incoming
 from nexus_quality.outcome import Outcome
 
 GOOD = answer(b'{"id":"1"}')
@@ -32,6 +31,24 @@ Patch = pytest.MonkeyPatch
 
 def fails(*_args: Any, **_options: Any) -> Any:
     raise RuntimeError("a defect of ours")
+
+
+class FullBooks(dict[Any, Any]):
+    """Nothing more can be written into them."""
+
+    __setitem__ = fails
+
+
+class Unwritable:
+    """A transport that fails at the next write."""
+
+    write = staticmethod(fails)
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 async def expect_500(stage: Stage, data: bytes | None = None) -> None:
@@ -69,7 +86,8 @@ async def test_a_failing_connect_is_a_500_and_leaves_no_connection(
     stage: Stage, monkeypatch: Patch
 ) -> None:
     upstream = await stage.backend(says(GOOD))
-    monkeypatch.setattr(exchange_module, "upstream_head", fails)
+    backend = stage.backend_of()
+    monkeypatch.setattr(backend, "origin", replace(backend.origin, paths={}))
     await expect_500(stage)
     assert stage.outcomes() == [Outcome.CLIENT_GONE]
     await until(lambda: upstream.peers and upstream.peers[0].lost.is_set())
@@ -93,7 +111,7 @@ async def test_after_the_answer_went_out_a_failure_adds_nothing_to_it(
     await stage.backend(says(GOOD))
     client = await stage.client()
     with monkeypatch.context() as patch:
-        patch.setattr(Exchange, "_close_books", fails)
+        patch.setattr(stage.counters, "requests", FullBooks())
         await client.send(post())
         assert (await client.receive()).body == b'{"id":"1"}'
         assert await client.ended() == b""
@@ -106,7 +124,8 @@ async def test_a_stream_that_a_failure_ends_does_not_look_complete(
     async def script(peer: Peer, _request: Message) -> None:
         await peer.send(SSE_HEAD + chunk(event("a")))
         await until(lambda: stage.counters.active_streams)
-        monkeypatch.setattr(Incoming, "_forward", fails)
+        (client,) = stage.gateway.clients
+        monkeypatch.setattr(client, "transport", Unwritable(client.transport))
         await peer.send(b"5\r\n")
         await peer.send(b"data:\r\n" + chunk(DONE) + END)
 
@@ -122,10 +141,10 @@ async def test_a_failure_at_a_tick_ends_its_request_alone(stage: Stage, monkeypa
     await client.send(post())
     await until(lambda: first.requests)
     with monkeypatch.context() as patch:
-        patch.setattr(Exchange, "check", fails)
-        stage.tick(80)
+        patch.setattr(stage.router, "again", fails)
+        stage.tick(1000)
     assert (await client.receive()).status == 500
-    assert stage.outcomes() == [Outcome.CLIENT_GONE]
+    assert stage.outcomes() == [Outcome.TIMEOUT]
 
 
 async def test_a_failing_end_of_an_attempt_frees_the_place_all_the_same(

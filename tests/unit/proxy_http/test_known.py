@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 
 import pytest
@@ -91,10 +92,17 @@ def as_bytes(extra: list[tuple[bytes, bytes]], body: bytes, chunked: bool) -> by
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
+FIELDS = [
+    name
+    for name, kind in inspect.getmembers(Request, inspect.isdatadescriptor)
+    if name != "length" and not name.startswith("__")
+]
+
+
 def meaning(pair: tuple[Request, bytes]) -> tuple[object, ...]:
     request, body = pair
-    fields = (name for name in Request.__slots__ if name != "length")
-    return (*(getattr(request, name) for name in fields), body)
+    assert "keep_alive" in FIELDS
+    return (*(getattr(request, name) for name in FIELDS), body)
 
 
 def read_alone(data: bytes) -> tuple[object, ...]:

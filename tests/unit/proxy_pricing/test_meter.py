@@ -18,13 +18,14 @@ from nexus_devtools.rawhttp.messages import (
     END,
     SSE_HEAD,
     STREAM_BODY,
+    Message,
     answer,
     chunk,
     event,
     post,
     stream,
 )
-from nexus_devtools.rawhttp.peers import Script, says, says_and_closes, until
+from nexus_devtools.rawhttp.peers import Peer, Script, says, says_and_closes, until
 from nexus_devtools.rawhttp.stage import Stage
 from nexus_proxy.pricing.usage import Usage, usage_in, usage_of_body
 from nexus_quality.spend import Spending
@@ -130,6 +131,37 @@ async def test_without_usage_the_cost_is_estimated_from_the_bytes(
     assert spending.total == expected
     assert stage.counters.costs == {"estimate": expected}
     assert message.header("x-nexus-cost-estimated") == format_usd(expected).encode()
+
+
+@pytest.mark.parametrize(
+    ("last", "tokens"),
+    [(USAGE_EVENT, (100, 7)), (SPACED_EVENT, (100, 7)), (event("c"), (100, 13))],
+    ids=["usage", "usage with spaces", "none: [DONE] counts as an event"],
+)
+async def test_events_that_pass_unparsed_are_counted_and_their_usage_is_read(
+    stage: Stage, spending: Spending, last: bytes, tokens: tuple[int, int]
+) -> None:
+    relayed: list[bytes] = []
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await peer.send(SSE_HEAD + chunk(event("a")))
+        for each in (*(event(str(n)) for n in range(10)), last):
+            await until(lambda: stage.counters.active_streams)
+            (exchange,) = stage.gateway.exchanges
+            upstream = exchange._upstream
+            assert upstream is not None
+            if upstream.relay is not None and upstream._between_chunks:
+                relayed.append(each)
+            sent = stage.counters.bytes_sent
+            await peer.send(chunk(each))
+            await until(lambda sent=sent: stage.counters.bytes_sent > sent)
+        await peer.send(chunk(DONE) + END)
+
+    await priced(stage, script)
+    await stage.ask(post(ASK_STREAM))
+    assert last in relayed
+    assert len(relayed) >= 10
+    assert spending.total == tokens[0] * 2000 + tokens[1] * 10_000
 
 
 async def test_an_embedding_without_usage_has_no_output(stage: Stage, spending: Spending) -> None:
