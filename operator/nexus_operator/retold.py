@@ -5,7 +5,8 @@ the latest change of the verdict, of health and of what is to be mended, as note
 that the dead process would have given them, so that an Event which is there stays the only one. A
 row that a status does not name is told in general words. Pure; what is older than `TOLD_SECONDS` is
 left out, for by then the API server may have dropped the Event that was there. Not told again: that
-a backend is no longer suspended, and what became of a budget.
+a backend is no longer suspended, what became of a budget, and what cannot be told from the return
+of a model without slow start, for which a status has no time.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
 from nexus_quality.shared import stalled_by
 from nexus_quality.verdict import Verdict
+from nexus_quality.verdicts import Verdicts
 
 TOLD_SECONDS = 1800.0
 RECOVERED = "It recovered; traffic comes back by slow start"
@@ -64,10 +66,19 @@ def _of_verdict(status: LLMBackendStatus, policy: Policy, now: float) -> list[No
     ]
     if not dated:
         return []
+    if _ambiguous(verdicts):
+        return []
     latest = max(moment for moment, _, _ in dated)
     model, verdict = [(m, v) for moment, m, v in dated if moment == latest][-1]
     reason, message = _SAID[verdict.state](status, model, verdict, policy)
     return [Note(reason, message, verdict_mark(verdicts.generation), latest)]
+
+
+def _ambiguous(verdicts: Verdicts) -> bool:
+    """Whether a model came back at a moment that no status tells, maybe as the latest change."""
+    backend = verdicts.backend
+    later = backend.state is SubjectState.EXCLUDED or backend.recovered is not None
+    return not later and any(v.count and v.started is None for v in verdicts.models.values())
 
 
 def _moment(status: LLMBackendStatus, model: str, verdict: Verdict) -> float | None:

@@ -250,3 +250,20 @@ def test_a_write_that_was_refused_is_not_told(story: Story) -> None:
     assert story.desk.late == []
     assert [note.mark for note in story.write()] == ["verdict 1"]
     assert story.desk.late == []
+
+
+def test_what_a_status_leaves_open_is_not_guessed(story: Story) -> None:
+    story.turn(5)
+    story.desk.count("one", model="good", requests=40)
+    story.desk.count("one", **FAILING)
+    story.expect("Excluded")
+    story.turn(2)
+    story.desk.count("one", generation=1, model="good", requests=40, errors=40)
+    story.expect("Excluded")
+    story.desk.now += 40
+    story.expect("ProbationStarted")
+    story.turn(3)
+    story.desk.count("one", generation=3, model="m", eligible=40)
+    (note,) = story.write()
+    assert (note.reason, note.mark) == ("Released", "verdict 4")
+    assert story.retold() == []
