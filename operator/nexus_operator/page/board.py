@@ -116,12 +116,12 @@ class Board:
             timeline=self.timelines.of(uid),
         )
 
-    def matches(self, namespace: str, name: str) -> Matches | None:
+    async def matches(self, namespace: str, name: str) -> Matches | None:
         """Whom a QualityPolicy matches, None if there is none of that name."""
         policy = self._registry.quality.named(namespace, name)
         if policy is None:
             return None
-        return matches(
+        return await matches(
             policy,
             backends=self._registry.backends.of(namespace),
             policies=self._registry.quality.of(namespace),

@@ -78,7 +78,7 @@ class Page:
         return _found(request, self._board.detail(*_named(request)), "LLMBackend")
 
     async def _policy(self, request: web.Request) -> web.Response:
-        return _found(request, self._board.matches(*_named(request)), "QualityPolicy")
+        return _found(request, await self._board.matches(*_named(request)), "QualityPolicy")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={**HEADERS, **FRESH, "X-Accel-Buffering": "no"})

@@ -1,7 +1,7 @@
 """Policies as the page shows them: what they say, whom they match, for whom they are in force.
 
 Promises lines made of a policy's spec and status alone, and a list of whom it matches by the same
-selection that puts it in force. Pure; which policy wins is `nexus_quality.policy`'s.
+selection that puts it in force. It keeps nothing; which policy wins is `nexus_quality.policy`'s.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from nexus_api import LLMBackend, QualityPolicy, RoutingPolicy, reasons
 from nexus_api.meta import Conditions
 from nexus_api.policy import LabelSelector, LabelSelectorRequirement, SelectorOperator
+from nexus_operator.slices import gathered
 from nexus_quality.policy import resolve
 
 MOST_NAMES = 500
@@ -122,26 +123,30 @@ def routing_row(policy: RoutingPolicy) -> RoutingRow:
     )
 
 
-def matches(
+async def matches(
     policy: QualityPolicy, *, backends: Iterable[LLMBackend], policies: Iterable[QualityPolicy]
 ) -> Matches:
-    """Whom a policy matches, among the backends and policies of its namespace, by name."""
+    """Whom a policy matches, among the backends and policies of its namespace, by name.
+
+    Others have their turn in between: each backend is held against each policy.
+    """
     rivals, selector = list(policies), policy.spec.target_selector
     chosen = sorted(
         (each for each in backends if selector.matches(each.metadata.labels)),
         key=lambda each: each.metadata.name,
     )
-    found = []
-    for backend in chosen[:MOST_NAMES]:
-        winner, state = resolve(backend.metadata.labels, rivals), backend.status.state
-        found.append(
-            Match(
-                name=backend.metadata.name,
-                state=state.value if state else "",
-                winner=winner.metadata.name if winner is not None else None,
-            )
-        )
+    found = await gathered(match(each, rivals) for each in chosen[:MOST_NAMES])
     return Matches(matches=tuple(found), omitted=max(0, len(chosen) - MOST_NAMES))
+
+
+def match(backend: LLMBackend, policies: Iterable[QualityPolicy]) -> Match:
+    """A backend and who is in force for it."""
+    winner, state = resolve(backend.metadata.labels, policies), backend.status.state
+    return Match(
+        name=backend.metadata.name,
+        state=state.value if state else "",
+        winner=winner.metadata.name if winner is not None else None,
+    )
 
 
 def selector_text(selector: LabelSelector) -> str:

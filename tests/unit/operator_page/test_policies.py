@@ -50,19 +50,19 @@ def test_a_selector_reads_as_kubectl_takes_it() -> None:
     )
 
 
-def test_whom_a_policy_matches_is_told_with_who_is_in_force(stand: Stand) -> None:
+async def test_whom_a_policy_matches_is_told_with_who_is_in_force(stand: Stand) -> None:
     stand.policies()
-    found = stand.board.matches(NAMESPACES[0], "gold")
+    found = await stand.board.matches(NAMESPACES[0], "gold")
     assert found is not None
     assert [(each.name, each.winner) for each in found.matches] == [(name(0), "gold")]
-    watched = stand.board.matches(NAMESPACES[0], "stricter-trial")
+    watched = await stand.board.matches(NAMESPACES[0], "stricter-trial")
     assert watched is not None
     assert [(each.name, each.winner) for each in watched.matches] == [(name(0), "gold")]
-    assert stand.board.matches(NAMESPACES[1], "gold") is None
+    assert await stand.board.matches(NAMESPACES[1], "gold") is None
 
 
-def test_a_long_list_is_cut_and_says_so(stand: Stand) -> None:
+async def test_a_long_list_is_cut_and_says_so(stand: Stand) -> None:
     policy = decode_quality_policy(AUDIT)
     one = stand.desk.registry.backends.of(NAMESPACES[0])
-    found = matches(policy, backends=one * (policies.MOST_NAMES + 3), policies=[policy])
+    found = await matches(policy, backends=one * (policies.MOST_NAMES + 3), policies=[policy])
     assert (len(found.matches), found.omitted) == (policies.MOST_NAMES, 3)
