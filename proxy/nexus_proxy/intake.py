@@ -19,6 +19,8 @@ from nexus_quality.report import Answer, InvalidReport, decode_answer
 
 PATH = "/v1/outcomes"
 TIMEOUT_SECONDS = 5.0
+# From one report to the next, and less than the operator waits: a connection for each is dear.
+KEEP_SECONDS = 60.0
 PACK_BYTES = 1024
 THREAD_BYTES = 64 * 1024
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
@@ -53,6 +55,7 @@ class OperatorIntake:
             trust_env=False,
             timeout=TIMEOUT_SECONDS,
             transport=transport,
+            limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEEP_SECONDS),
             verify=_trust(url),
         )
 

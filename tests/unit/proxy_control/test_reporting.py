@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from nexus_operator.server import IDLE_SECONDS
 from nexus_proxy.counters import Counters
-from nexus_proxy.intake import PACK_BYTES, THREAD_BYTES, OperatorIntake, Undelivered
-from nexus_proxy.reporting import Reporter
+from nexus_proxy.intake import (
+    KEEP_SECONDS,
+    PACK_BYTES,
+    THREAD_BYTES,
+    OperatorIntake,
+    Undelivered,
+)
+from nexus_proxy.reporting import FULL_SECONDS, Reporter
 from nexus_quality import report as report_module
 from nexus_quality.monitor import Monitor
 from nexus_quality.outcome import Outcome
@@ -334,6 +342,34 @@ async def test_a_report_is_posted_with_the_token_of_the_moment(tmp_path: Path) -
     await desk.close()
     url = "http://op:8080/v1/outcomes"
     assert seen == [(url, None), (url, "Bearer one"), (url, "Bearer two")]
+
+
+async def test_a_connection_is_kept_from_one_full_report_to_the_next() -> None:
+    connections, ended = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        answer = encode(Answer(epoch="e"))
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(answer))
+                writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    desk = OperatorIntake(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", None)
+    for _ in range(3):
+        await desk.deliver(b"{}")
+    await desk.close()
+    await asyncio.wait_for(ended.wait(), 5.0)
+    server.close()
+    await server.wait_closed()
+    assert connections == 1
+    assert FULL_SECONDS[1] < KEEP_SECONDS < IDLE_SECONDS
 
 
 @pytest.mark.parametrize(
