@@ -24,7 +24,8 @@ from nexus_operator.problems import Problem
 from nexus_operator.server_tls import Stamp, stamp
 
 TIMEOUT = httpx.Timeout(10.0, read=30.0)
-KEEP_SECONDS = 60.0  # a handshake for each renewal of the lease would be dear
+# Kept for a minute: a handshake for each renewal of the lease would be dear.
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=60.0)
 AGAIN_SECONDS = 5.0
 UNAUTHORIZED = 401
 
@@ -151,7 +152,7 @@ class Connection:
             verify=credentials.ssl_context() if secure else True,
             proxy=credentials.proxy_url,
             transport=self._transport,
-            limits=httpx.Limits(max_keepalive_connections=20, keepalive_expiry=KEEP_SECONDS),
+            limits=LIMITS,
             timeout=TIMEOUT,
             trust_env=False,
         )
