@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -248,6 +249,31 @@ async def test_one_that_does_not_lead_says_so(tab: Tab, stand: Stand) -> None:
     assert "does not lead" in said and "nexus-operator-0 leads" in said
     stand.leading()
     await tab.until(f"{notice}.hidden")
+
+
+async def test_a_hidden_tab_gives_its_place_back_and_begins_anew_when_looked_at(
+    tab: Tab, stand: Stand
+) -> None:
+    await look(tab, stand)
+    hide = (
+        "window.late = window.setTimeout;"
+        "window.setTimeout = (work, ms) => window.late(work, Math.min(ms, 50));"
+        "Object.defineProperty(document, 'hidden', { get: () => window.away });"
+        "window.away = true; document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    await tab.run(f"void ({hide.replace(';', ',')})")
+    await tab.until("document.getElementById('link').dataset.state === 'paused'")
+    for number in range(12):
+        stand.suspend(number)  # what is sent to nobody is how the operator notices
+        await asyncio.sleep(0.6)
+        if not len(stand.board.feed):
+            break
+    assert len(stand.board.feed) == 0
+    await tab.run(
+        "void (window.away = false, document.dispatchEvent(new Event('visibilitychange')))"
+    )
+    await tab.until(f"{LIVE} && {state(0)} === 'Suspended'")
+    assert tab.errors == []
 
 
 async def test_a_backend_that_is_deleted_leaves(tab: Tab, stand: Stand) -> None:

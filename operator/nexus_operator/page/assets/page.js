@@ -15,7 +15,7 @@ const SOLID = ["Active", "Unhealthy"];
 const SVG = "http://www.w3.org/2000/svg";
 const ORDER = ["Excluded", "Unhealthy", "Probation", "Suspended", "", "Active"];
 const SILENT_MS = 25000;
-const HIDDEN_MS = 60000;
+const HIDDEN_MS = 20000;
 const TABLES = ["backends", "sparks", "quality", "routing"];
 
 const $ = (id) => document.getElementById(id);
