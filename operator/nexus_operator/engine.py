@@ -1,7 +1,8 @@
 """The quality engine with the questions only an operator asks.
 
-Everything that decides is in `nexus_quality`; here are an audit policy's opinion and the ends of
-exclusions, all read-only, and the moment from which this process judges.
+Everything that decides is in `nexus_quality`; here are an audit policy's opinion, the ends of
+exclusions and what is known of single requests, all read-only, and the moment from which this
+process judges. It is an `Engine` and shares its dockets and hearings, but writes to none of them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from nexus_operator.testimony import Testimony
 from nexus_quality.engine import BackendFacts, Engine, Merged
 from nexus_quality.evidence import ALIVE_SECONDS
 from nexus_quality.firing import Firing
@@ -16,7 +18,7 @@ from nexus_quality.hearing import Hearing
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
 from nexus_quality.report import Report
-from nexus_quality.stall import Opinion, is_living, judge, voices
+from nexus_quality.stall import Opinion
 from nexus_quality.window import Family
 
 NEWS_SECONDS = 40.0  # a full report is due every 10 to 30 s
@@ -32,54 +34,44 @@ class FleetEngine(Engine):
 
     def __init__(self, *, epoch: str, started: float, random: Callable[[], float]) -> None:
         super().__init__(epoch=epoch, started=started, random=random)
-        self._renewed: dict[str, float] = {}
-        self._speakers: dict[str, set[str]] = {}
+        self._testimony = Testimony()
 
     def merge(self, reporter: str, report: Report, now: float) -> Merged:
-        """As the engine's; who speaks of a key is remembered, for hardly anybody does."""
+        """As the engine's; who speaks of a key is remembered."""
         merged = super().merge(reporter, report, now)
-        for pulse in report.pulses:
-            if (pulse.refused or pulse.key) and pulse.uid in self._backends:
-                self._speakers.setdefault(pulse.uid, set()).add(reporter)
+        self._testimony.heard(reporter, report, self._backends)
         return merged
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
         """As the engine's; what was said of the key of another spec counts no more."""
         known = self._backends.get(facts.uid)
         if known is not None and known.facts.fingerprint != facts.fingerprint:
-            self._renewed[facts.uid] = now
+            self._testimony.renew(facts.uid, now)
         super().upsert(facts, policy, now)
 
     def remove(self, uid: str) -> None:
         """A backend was deleted."""
         super().remove(uid)
-        self._renewed.pop(uid, None)
-        self._speakers.pop(uid, None)
+        self._testimony.forget(uid)
 
     def renewed(self, uid: str) -> bool:
         """Whether the spec changed, in what the verdict is about, since this process began."""
-        return uid in self._renewed
+        return self._testimony.renewed(uid)
 
     def opinion(self, uid: str, now: float) -> Opinion:
         """What the fleet says of a backend's key and Secrets."""
-        since = self._renewed.get(uid, float("-inf"))
-        users = self._ledger.users(uid)
-        if uid not in self._speakers:
-            living = sum(is_living(user, now=now, since=since) for user in users.values())
-            return Opinion(voices=living)
-        usual = {part.reporter: part.usual for part in self._hearing(uid, now).whole()}
-        known = self._ledger.reporters
-        speakers = {name: known[name] for name in self._speakers[uid] if name in known}
-        asked = {**users, **speakers}.values()
-        heard = voices(asked, uid, usual, now=now, since=since)
-        if not any(voice.refused or voice.key for voice in heard):
-            del self._speakers[uid]
-        return judge(heard, min_reporters=self.policy(uid).min_reporters)
+        return self._testimony.opinion(
+            uid,
+            self.ledger,
+            now,
+            usual=lambda: {p.reporter: p.usual for p in self._hearing(uid, now).whole()},
+            min_reporters=self.policy(uid).min_reporters,
+        )
 
     def minutes(self, uid: str, first: int) -> dict[int, tuple[int, int]]:
         """Requests and errors of a backend by minute, from the minute `first` on."""
         found: dict[int, tuple[int, int]] = {}
-        for whole in self._ledger.wholes(uid).values():
+        for whole in self.ledger.wholes(uid).values():
             for minute, _, counts in whole.minutes.buckets():
                 if minute >= first:
                     requests, errors = found.get(minute, (0, 0))
@@ -88,7 +80,7 @@ class FleetEngine(Engine):
 
     def heard(self, since: float, now: float) -> bool:
         """Whether all living reporters have said what there was to say since a moment."""
-        living = (r for r in self._ledger.reporters.values() if not r.gone)
+        living = (r for r in self.ledger.reporters.values() if not r.gone)
         return now - since > NEWS_SECONDS or all(
             reporter.heard >= since or now - reporter.heard > ALIVE_SECONDS for reporter in living
         )
@@ -98,7 +90,7 @@ class FleetEngine(Engine):
 
         Successes travel with the full report: those of a reporter not heard from since are news.
         """
-        for reporter in self._ledger.users(uid).values():
+        for reporter in self.ledger.users(uid).values():
             silent = now - reporter.heard
             if reporter.gone or silent > NEWS_SECONDS:
                 continue
@@ -121,7 +113,7 @@ class FleetEngine(Engine):
     def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
         """The rule that would exclude the backend or a model of it now, were `policy` in force."""
         docket = replace(self._backends[uid], policy=policy)
-        hearing = Hearing(docket, self._ledger, now=now, started=self.started, random=self._random)
+        hearing = Hearing(docket, self.ledger, now=now, started=self.started, random=self._random)
         firing = hearing.firing()
         return firing if firing is not None and firing.quorum else None
 

@@ -12,6 +12,7 @@ import pytest
 from nexus_api import LLMBackend
 from nexus_devtools.desk import BAD, START, UID, Desk
 from nexus_operator.notes import Note
+from nexus_quality.health import EAGER_SECONDS
 from nexus_quality.report import Cell, Pulse, Report
 
 Build = Callable[..., LLMBackend]
@@ -190,13 +191,14 @@ def test_the_verdict_goes_on_underneath(keyed: Desk) -> None:
 
 
 async def probe(desk: Desk, rounds: int, seconds: float = 30.0) -> None:
-    """Lets the prober ring each period."""
+    """Lets the prober ring each period, and in between as eagerly as it wants to."""
     task = asyncio.create_task(desk.prober.run())
-    for _ in range(rounds):
+    eager = [1.2 * gap for gap in EAGER_SECONDS[:3]]
+    for pause in [*eager, *[seconds] * rounds]:
         desk.prober._wake.set()
         for _ in range(60):
             await asyncio.sleep(0)
-        desk.now += seconds
+        desk.now += pause
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
