@@ -146,7 +146,7 @@ class Monitor:
                 apply(breaker, _TOLD_TURNS[seen.saw], facts)
             self.refresh(backend, now)
         elif subject is not None:
-            subject.hear(seen, now)
+            subject.peering.hear(seen, now)
 
     @property
     def answered(self) -> float:

@@ -19,6 +19,7 @@ class Saw(enum.StrEnum):
     """What a process saw."""
 
     FAILURE = "Failure"
+    UNANSWERED = "Unanswered"
     SUCCESS = "Success"
     PROBE_SENT = "ProbeSent"
     PROBE_SUCCESS = "ProbeSuccess"
@@ -44,14 +45,17 @@ SAW_TURN = {BreakerState.OPEN: Saw.OPENED, BreakerState.CLOSED: Saw.CLOSED}
 class Sight(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="sight"):
     """One such thing about (backend, model); `model` "": the backend itself, or its own breaker.
 
-    `began`: when the attempt of an outcome began. `outdated`: it is tagged with an older generation
-    than the present one. `unanswered`: what the process that saw a failure
-    has open there since its row began. `until`, `k` and `row` are those of a breaker that opened.
+    `by`: the number of the process. `began`: when the attempt of an outcome began. `outdated`: it
+    is tagged with an older generation than the present one. `unanswered`: attempts without an
+    answer that the process has begun there since the row did, told with a failure and, by those
+    that hear of one, if it is another number than before. `until`, `k` and `row` are those of a
+    breaker that opened.
     """
 
     saw: Saw
     uid: str
     model: str = ""
+    by: int = 0
     began: float = 0.0
     connect: bool = False
     outdated: bool = False

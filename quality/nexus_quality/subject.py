@@ -14,7 +14,7 @@ from nexus_quality.attempt import FIRST_FAILURE_SECONDS, PACE_SECONDS, Attempt
 from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row
 from nexus_quality.breaker_table import apply
 from nexus_quality.counts import Counts
-from nexus_quality.peers import EVENTS, SAW_EVENT, SAW_TURN, Saw, Sight
+from nexus_quality.peering import Peering
 from nexus_quality.window import Family
 from nexus_quality.words import Words
 
@@ -51,18 +51,18 @@ class Subject:
     """A (backend, model): its counters, its breaker, and how it stands.
 
     `breaks`: when the latest stream that failed after its first content began, until one that began
-    later is complete; meanwhile content is no success yet. `elsewhere`: attempts without an answer
-    since the row began, as another process of this proxy last told.
+    later is complete; meanwhile content is no success yet. `peering`: its like in the other
+    processes of this proxy, if there are any.
     """
 
     __slots__ = (
         "backend",
         "breaker",
         "breaks",
-        "elsewhere",
         "in_flight",
         "model",
         "monitor",
+        "peering",
         "series",
         "standing",
         "uid",
@@ -75,7 +75,7 @@ class Subject:
         self.breaker = Breaker()
         self.in_flight = 0
         self.breaks: float | None = None
-        self.elsewhere = 0
+        self.peering = Peering(self)
         self.standing = _BY_STATE[backend.breaker.state]
 
     def refresh(self, now: float) -> bool:
@@ -173,37 +173,18 @@ class Subject:
 
     def _apply(self, event: Event, facts: Facts) -> None:
         """Apply an event to both breakers; a change of either is pushed at once."""
-        self._tell(SAW_EVENT[event], facts)
-        before = self._states()
+        self.peering.event(event, facts)
+        before = self.states()
         for breaker, state in zip((self.breaker, self.backend.breaker), before, strict=True):
             apply(breaker, event, facts)
             if breaker.state is not state:
                 self.monitor.hurry(facts.now, seconds=0.0)
-        self._tell_turns(before)
+        self.peering.turns(before)
         self.monitor.refresh(self.backend, facts.now)
 
-    def _tell(self, saw: Saw, facts: Facts) -> None:
-        """Let the other processes of this proxy know."""
-        tell = self.monitor.tell
-        if tell is not None:
-            began, outdated = facts.began, facts.outdated
-            seen = Sight(saw=saw, uid=self.uid, model=self.model, began=began, outdated=outdated)
-            tell(seen)
-
-    def _states(self) -> tuple[BreakerState, BreakerState]:
+    def states(self) -> tuple[BreakerState, BreakerState]:
+        """Those of its own breaker and of its backend's."""
         return self.breaker.state, self.backend.breaker.state
-
-    def _tell_turns(self, before: tuple[BreakerState, BreakerState]) -> None:
-        """Let the other processes of this proxy know which of its breakers opened or closed."""
-        tell = self.monitor.tell
-        if tell is None or before == self._states():
-            return
-        own = ((self.model, self.breaker), ("", self.backend.breaker))
-        for (model, breaker), state in zip(own, before, strict=True):
-            saw = None if breaker.state is state else SAW_TURN.get(breaker.state)
-            if saw is not None:
-                end, row = breaker.until, breaker.row
-                tell(Sight(saw=saw, uid=self.uid, model=model, until=end, k=breaker.k, row=row))
 
     def succeeded(self, attempt: Attempt, now: float) -> None:
         """What a success means to the breakers; one of the last resort nothing (L14)."""
@@ -234,52 +215,28 @@ class Subject:
         self.monitor.hurry(now, seconds=FIRST_FAILURE_SECONDS)
         if attempt.last_resort:
             return
-        before = self._states()
-        self._fail(attempt.began, now, connect=connect, counted=1)
-        if self.monitor.tell is not None and BreakerState.CLOSED in before:
-            since = min(self.breaker.row.began or attempt.began, attempt.began)
-            seen = Sight(
-                saw=Saw.FAILURE,
-                uid=self.uid,
-                model=self.model,
-                began=attempt.began,
-                connect=connect,
-                unanswered=self._unanswered([self], since),
-            )
-            self.monitor.tell(seen)
-            self._tell_turns(before)
+        before = self.states()
+        self._fail(attempt.began, now, connect=connect)
+        if BreakerState.CLOSED in before:
+            self.peering.failure(attempt.began, connect=connect)
+            self.peering.turns(before)
 
-    def _fail(self, began: float, now: float, *, connect: bool, counted: int) -> None:
-        """A failure, to the breakers; `counted`: how often it is in this process's counters."""
-        if not self.breaker.row.length and counted:
-            self.elsewhere = 0
-        levels = [(self.breaker, [self])]
-        if connect:
-            levels.append((self.backend.breaker, list(self.backend.subjects.values())))
-        for breaker, subjects in levels:
-            facts = self._failure_facts(breaker, subjects, began, now, counted)
-            apply(breaker, Event.FAILURE, facts)
+    def _fail(self, began: float, now: float, *, connect: bool) -> None:
+        if not self.breaker.row.length:
+            self.peering.begin_row()
+        for breaker, subjects in self.levels(connect=connect):
+            apply(breaker, Event.FAILURE, self.failure_facts(breaker, subjects, began, now))
             if breaker.state is BreakerState.OPEN:
                 self.monitor.hurry(now, seconds=0.0)
         self._failed_together(now)
         self.monitor.refresh(self.backend, now)
 
-    def hear(self, seen: Sight, now: float) -> None:
-        """What an outcome that another process of this proxy saw means to these breakers."""
-        own, shared = self.breaker, self.backend.breaker
-        if seen.saw is Saw.FAILURE:
-            if own.latest_success > seen.began:
-                self._tell(Saw.SUCCESS, Facts(now=now, began=own.latest_success))
-            self.elsewhere = seen.unanswered
-            self._fail(seen.began, now, connect=seen.connect, counted=0)
-            return
-        random = self.monitor.random
-        facts = Facts(now=now, began=seen.began, outdated=seen.outdated, random=random)
-        for breaker in (own, shared):
-            if seen.saw is Saw.SUCCESS:
-                breaker.latest_success = max(breaker.latest_success, seen.began)
-            apply(breaker, EVENTS[seen.saw], facts)
-        self.monitor.refresh(self.backend, now)
+    def levels(self, *, connect: bool) -> list[tuple[Breaker, list[Subject]]]:
+        """The breakers that a failure concerns, with what their rows are made of."""
+        own = [(self.breaker, [self])]
+        if connect:
+            own.append((self.backend.breaker, list(self.backend.subjects.values())))
+        return own
 
     def _failed_together(self, now: float) -> None:
         """Several models failing make a row of the backend, its worst model left out."""
@@ -296,7 +253,7 @@ class Subject:
             requests=sum(one.requests for one in rows),
             errors=sum(one.errors for one in rows),
         )
-        unanswered = self._unanswered(rest, row.began)
+        unanswered = self.unanswered(rest, row.began)
         facts = Facts(now=now, unanswered=unanswered, row=row, random=self.monitor.random)
         if apply(breaker, Event.MODELS_FAILED, facts) is not None:
             self.monitor.hurry(now, seconds=0.0)
@@ -317,9 +274,18 @@ class Subject:
         key, shared = self.backend.key, self.backend.breaker.shared
         return key.words() if key.rejected else shared.rejected
 
-    def _failure_facts(
-        self, breaker: Breaker, subjects: list[Subject], began: float, now: float, counted: int
+    def failure_facts(
+        self,
+        breaker: Breaker,
+        subjects: list[Subject],
+        began: float,
+        now: float,
+        *,
+        counted: int = 1,
     ) -> Facts:
+        """What a failure's row may look at; `counted`: how often the failure is in this process's
+        counters by now.
+        """
         row = breaker.row
         requests, errors = row.requests, row.errors
         if not row.length:
@@ -327,20 +293,21 @@ class Subject:
             # What a backend did before its last transition is not held against it.
             generation = self.backend.generation
             hours = [subject._hour(elapsed, generation) for subject in subjects]
-            # The failure itself is counted by now, and is not "before the row".
+            # The failure itself is not "before the row".
             requests = sum(hour.requests for hour in hours) - counted
             errors = sum(hour.errors for hour in hours) - counted
         since = min(row.began, began) if row.length else began
         return Facts(
             now=now,
             began=began,
-            unanswered=self._unanswered(subjects, since) + self.elsewhere,
+            unanswered=self.unanswered(subjects, since) + self.peering.unanswered,
             requests=requests,
             errors=errors,
             random=self.monitor.random,
         )
 
-    def _unanswered(self, subjects: list[Subject], since: float) -> int:
+    def unanswered(self, subjects: list[Subject], since: float) -> int:
+        """Attempts of this process on these, begun since then, whose success is not known."""
         return sum(
             isinstance(a, Attempt) and not a.known and a.began >= since and a.subject in subjects
             for a in self.backend.open_attempts

@@ -12,6 +12,7 @@ import contextlib
 import random as chance
 from collections.abc import Callable, Iterator, Sequence
 
+from msgspec import structs
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -186,8 +187,9 @@ class Crew(Collector):
         if post.hand is None:
             return
         if isinstance(message, Sight):
-            post.hand.saw(message)
-            self._saw(message, but=post)
+            seen = structs.replace(message, by=post.number)
+            post.hand.saw(seen)
+            self._saw(seen, but=post)
         elif isinstance(message, Batch):
             self._fleet.take(post.hand, message, self._clock())
             self._stir()

@@ -57,7 +57,8 @@ class Proxy:
             for number, wire in told:
                 for other, monitor in enumerate(self.monitors):
                     if other != number:
-                        monitor.hear(msgspec.msgpack.decode(wire, type=Sight), self.now)
+                        seen = msgspec.msgpack.decode(wire, type=Sight)
+                        monitor.hear(msgspec.structs.replace(seen, by=number + 1), self.now)
         return count
 
     def attempt(self, number: int, outcome: Outcome) -> Attempt:
@@ -130,13 +131,15 @@ def test_successes_of_a_quiet_backend_are_told_to_nobody(proxy: Proxy) -> None:
     assert proxy.travel() == 0
 
 
-def test_a_row_waits_for_what_another_process_has_open(proxy: Proxy) -> None:
-    proxy.now += 1.0
-    open_elsewhere = [proxy.subjects[1].begin(proxy.now) for _ in range(6)]
-    for number in (0, 1, 0, 0, 0):
-        proxy.attempt(number, FAILURE)
+def test_a_row_waits_for_what_the_other_processes_have_open(proxy: Proxy) -> None:
+    first = proxy.subjects[0].begin(proxy.now)
+    open_elsewhere = [proxy.subjects[n].begin(proxy.now) for n in (1, 1, 1, 2, 2, 2)]
+    first.end(FAILURE, proxy.now)
+    proxy.travel()
+    for _ in range(4):
+        proxy.attempt(0, FAILURE)
         proxy.travel()
-    assert all_are(BreakerState.CLOSED, [proxy.subjects[0]])
+    assert all_are(BreakerState.CLOSED, proxy.subjects)
     assert len(open_elsewhere) == 6
     proxy.attempt(0, FAILURE)  # now the row is as long as what is open
     proxy.travel()
