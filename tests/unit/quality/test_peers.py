@@ -48,10 +48,12 @@ class Proxy:
         monitor.configure("uid", policy=POLICY, shared=shared, fingerprint="a", now=START)
         return monitor
 
-    def travel(self) -> int:
-        """Everything told reaches everybody else; how much that was."""
+    def travel(self, *, once: bool = False) -> int:
+        """Everything told reaches everybody else, answers included; how much that was. `once`: what
+        is said to it is left for later.
+        """
         count = 0
-        while self.wires:
+        while self.wires and not (once and count):
             told, self.wires = self.wires, []
             count += len(told)
             for number, wire in told:
@@ -168,6 +170,46 @@ def test_a_probe_closes_or_opens_it_for_all(proxy: Proxy) -> None:
             probe.end(outcome, proxy.now)
         proxy.travel()
         assert all_are(then, proxy.subjects)
+
+
+def outage(size: int, *, every: float, takes: float, travels: float) -> int:
+    """The attempts that processes lose to a backend which has just begun to fail; one begins
+    `every` so many seconds anywhere, and what is told `travels` so long.
+    """
+    proxy = Proxy(size)
+    lost, began = 0, START
+    pending: list[tuple[float, Attempt]] = []
+    told: list[tuple[float, int, bytes]] = []
+    while began < START + 20.0:
+        due = min((pending[0][0] if pending else began, told[0][0] if told else began, began))
+        proxy.now = due
+        if told and told[0][0] <= due:
+            _, number, wire = told.pop(0)
+            proxy.wires = [(number, wire)]
+            proxy.travel(once=True)
+        elif pending and pending[0][0] <= due:
+            pending.pop(0)[1].end(FAILURE, due)
+        else:
+            subject = proxy.subjects[round((began - START) / every) % size]
+            if subject.breaker.state is BreakerState.CLOSED:
+                pending.append((due + takes, subject.begin(due)))
+                lost += 1
+            began += every
+        told += [(due + travels, number, wire) for number, wire in proxy.wires]
+        proxy.wires = []
+    assert all_are(BreakerState.OPEN, proxy.subjects)
+    return lost
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+@pytest.mark.parametrize("every", [0.5, 0.02, 0.004])
+def test_an_outage_costs_several_processes_what_it_costs_one(size: int, every: float) -> None:
+    one = outage(1, every=every, takes=0.05, travels=0.003)
+    assert outage(size, every=every, takes=0.05, travels=0.003) <= one + 1
+
+
+def test_processes_that_hear_nothing_of_each_other_lose_five_each() -> None:
+    assert outage(4, every=0.5, takes=0.05, travels=1_000.0) == 20
 
 
 def half_open(proxy: Proxy) -> None:
