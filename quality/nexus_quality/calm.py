@@ -8,8 +8,7 @@ rule fires either: then the full evidence is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import IntEnum
+from collections.abc import Collection, Mapping
 
 from nexus_api.backend import SubjectState
 from nexus_api.quantities import BASIS_POINTS
@@ -17,9 +16,11 @@ from nexus_quality.docket import Docket
 from nexus_quality.evidence import ALIVE_SECONDS, used
 from nexus_quality.ledger import Ledger, Reporter, Series
 from nexus_quality.policy import Policy
+from nexus_quality.window import Family
 
 SUSPECT_BASIS_POINTS = 2500
 _NEVER = BASIS_POINTS + 1
+_TEN = int(Family.TEN_SECONDS)
 
 
 def clean(docket: Docket) -> bool:
@@ -43,17 +44,14 @@ def users(ledger: Ledger, uid: str, now: float) -> int:
     return found
 
 
-class Look(IntEnum):
-    """What was found of a reporter."""
-
-    WORRYING = 0
-    CALM = 1
-    SILENT = 2  # calm whatever the time, until it speaks: it has no error and no pulse
+# What was found of a reporter. Silent: calm whatever the time, until it speaks, for it has no
+# error and no pulse.
+WORRYING, CALM, SILENT = 0, 1, 2
 
 
-def silent(known: Mapping[str, Look]) -> dict[str, Look]:
+def silent(known: Mapping[str, int]) -> dict[str, int]:
     """What is still known when ten seconds are over."""
-    return {name: look for name, look in known.items() if look is Look.SILENT}
+    return {name: look for name, look in known.items() if look == SILENT}
 
 
 def calm(
@@ -63,7 +61,7 @@ def calm(
     *,
     generation: int,
     now: float,
-    known: dict[str, Look] | None = None,
+    known: dict[str, int] | None = None,
 ) -> bool:
     """Whether nothing can be wrong, by outcomes tagged at or after `generation`.
 
@@ -75,29 +73,29 @@ def calm(
         look = found.get(name)
         if look is None:
             look = found[name] = _look(reporter, uid, policy, generation, now)
-        if look is Look.WORRYING:
+        if not look:
             return False
     return True
 
 
-def _look(reporter: Reporter, uid: str, policy: Policy, generation: int, now: float) -> Look:
+def _look(reporter: Reporter, uid: str, policy: Policy, generation: int, now: float) -> int:
     """The part of one reporter."""
-    look = Look.SILENT
+    look = SILENT
     for life in reporter.incarnations.values():
         if uid in life.pulses:
             if now - life.heard <= ALIVE_SECONDS:
-                return Look.WORRYING
-            look = Look.CALM
+                return WORRYING
+            look = CALM
     threshold, window = policy.threshold_basis_points, policy.short_window_seconds
     hour = threshold if threshold < BASIS_POINTS else _NEVER
     short = min(hour, SUSPECT_BASIS_POINTS)
     for series in reporter.of(uid).values():
         if not _erring(series, generation):
             continue
-        look = Look.CALM
+        look = CALM
         series.expire(now)
         if _reached(series, generation, hour) or _burst(series, generation, short, window, now):
-            return Look.WORRYING
+            return WORRYING
     return look
 
 
@@ -123,3 +121,40 @@ def _burst(series: Series, generation: int, threshold: int, seconds: int, now: f
         requests[tag] = requests.get(tag, 0) + part.requests
         errors[tag] = errors.get(tag, 0) + part.errors
     return any(n and n * BASIS_POINTS >= threshold * requests[tag] for tag, n in errors.items())
+
+
+class Calms:
+    """What was found of each backend's reporters, for as long as it is still so."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, int, Policy], dict[str, int]]] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+
+    def forget(self, uid: str) -> None:
+        """Forget a backend."""
+        self._known.pop(uid, None)
+
+    def heard(self, uids: Collection[str], reporter: str) -> None:
+        """A reporter spoke of some backends."""
+        for uid in uids:
+            if (known := self._known.get(uid)) is not None:
+                known[1].pop(reporter, None)
+
+    def calm(self, ledger: Ledger, docket: Docket, now: float) -> bool:
+        """Whether a backend with a clean record needs no closer look."""
+        if not clean(docket):
+            return False
+        uid, policy, generation = (
+            docket.facts.uid,
+            docket.policy,
+            docket.verdicts.backend.generation,
+        )
+        key = (int(now // _TEN), generation, policy)
+        known = self._known.get(uid)
+        if known is None or known[0] != key:
+            same = known is not None and known[0][1:] == key[1:]
+            known = self._known[uid] = (key, silent(known[1]) if known and same else {})
+        return calm(ledger, uid, policy, generation=generation, now=now, known=known[1])

@@ -8,15 +8,15 @@ wants is worked out in `docket`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nexus_api import reasons
 from nexus_api.backend import LLMBackendStatus
 from nexus_quality.assessment import Assessment, within_policy
-from nexus_quality.calm import Look, calm, clean, silent, users
+from nexus_quality.calm import Calms, users
 from nexus_quality.docket import EVENTS, BackendFacts, Docket, Transition
-from nexus_quality.evidence import ALIVE_SECONDS, Sums
+from nexus_quality.evidence import ALIVE_SECONDS, Share, Sums
 from nexus_quality.figures import Figures, figures
 from nexus_quality.firing import Firing
 from nexus_quality.hearing import STARTING_SECONDS, Hearing
@@ -71,7 +71,7 @@ class Engine:
         self._ledger = Ledger(started)
         self._backends: dict[str, Docket] = {}
         self._observations: list[Observation] = []
-        self._calms: dict[str, tuple[tuple[int, int, Policy], dict[str, Look]]] = {}
+        self._calms = Calms()
         self._moved: set[str] = set()
         self._ends: dict[str, float] = {}
         self._heard: tuple[tuple[object, ...], Hearing] | None = None
@@ -102,7 +102,7 @@ class Engine:
         """A backend was deleted: its history goes with its UID."""
         self._backends.pop(uid, None)
         self._moved.add(uid)
-        self._calms.pop(uid, None)
+        self._calms.forget(uid)
         self._heard = None
         self._ledger.forget(uid)
 
@@ -144,8 +144,7 @@ class Engine:
         report = taken_by(report, self.epoch)
         taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
-        for uid in taken.touched & self._calms.keys():
-            self._calms[uid][1].pop(reporter, None)
+        self._calms.heard(taken.touched, reporter)
         suspects = tuple(sorted(uid for uid in taken.touched if self._suspect(uid, now)))
         answer = Answer(epoch=self.epoch, suspects=suspects, refused=taken.refused)
         return Merged(taken.touched, answer)
@@ -258,27 +257,15 @@ class Engine:
         return self._heard[1]
 
     def _calm(self, uid: str, now: float) -> bool:
-        """Whether a backend with a clean record needs no closer look, worked out once a change."""
-        docket = self._backends[uid]
-        if not clean(docket):
-            return False
-        generation = docket.verdicts.backend.generation
-        key = (int(now // Family.TEN_SECONDS), generation, docket.policy)
-        known = self._calms.get(uid)
-        if known is None or known[0] != key:
-            same = known is not None and known[0][1:] == key[1:]
-            known = self._calms[uid] = (key, silent(known[1]) if known and same else {})
-        return calm(
-            self._ledger, uid, docket.policy, generation=generation, now=now, known=known[1]
-        )
+        return self._calms.calm(self._ledger, self._backends[uid], now)
 
     def _suspect(self, uid: str, now: float) -> bool:
         if self._calm(uid, now):
             return False
         evidence, out = self._hearing(uid, now).evidence, self._backends[uid].verdicts.out
-        models = (evidence.model(model) for model in evidence.models - out)
-        subjects = [evidence.whole(out), evidence.unreached(out), *models]
-        return any(_suspicious(Sums.of(shares)) for shares in subjects)
+        if _suspicious(evidence.whole(out)) or _suspicious(evidence.unreached(out)):
+            return True
+        return any(_suspicious(evidence.model(model)) for model in evidence.models - out)
 
     def _traffic(self, uid: str, now: float, *, used: bool) -> str:
         if used:
@@ -289,7 +276,8 @@ class Engine:
         return reasons.NO_TRAFFIC
 
 
-def _suspicious(sums: Sums) -> bool:
+def _suspicious(shares: Sequence[Share]) -> bool:
+    sums = Sums.of(shares)
     if sums.row >= SUSPECT_ROW:
         return True
     return sums.short_errors >= SUSPECT_ERRORS and 4 * sums.short_errors >= sums.short_requests

@@ -7,15 +7,28 @@ or that of their model, whichever is later. It holds numbers; `rules` draws the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 from nexus_api.pace import paced
 from nexus_quality.counts import Counts
 from nexus_quality.ledger import Incarnation, Ledger, Reporter, Series
 from nexus_quality.report import Pulse
+from nexus_quality.shares import Rows, Share, Sums
 from nexus_quality.window import Family
+
+__all__ = [
+    "ALIVE_SECONDS",
+    "BACKEND",
+    "Evidence",
+    "Rows",
+    "Share",
+    "Span",
+    "Sums",
+    "View",
+    "used",
+]
 
 ALIVE_SECONDS = paced(90.0)
 PULSE_SECONDS = 5.0
@@ -25,55 +38,7 @@ BACKEND = ""
 _TEN = int(Family.TEN_SECONDS)
 _NOBODY: frozenset[str] = frozenset()
 
-Rows = tuple[tuple[float, int], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One reporter's part. `usual` is its attempts a second, of any generation.
-
-    `rows`: failures in a row, (begin of the first on the operator's clock, number), one for each
-    model that has some; `unreached_rows` and `unreached_open` are of the connect-class alone.
-    `open`: its breakers keep all of the subject away. `probing`: its probes under way. `recent_…`:
-    counted since a moment that the caller chose. `complete`: it has sent all it has at least once.
-    """
-
-    reporter: str
-    complete: bool = True
-    requests: int = 0
-    errors: int = 0
-    connect_errors: int = 0
-    short_requests: int = 0
-    short_errors: int = 0
-    short_connect_errors: int = 0
-    in_flight: int = 0
-    usual: float = 0.0
-    rows: Rows = ()
-    unreached_rows: Rows = ()
-    unreached_open: bool = False
-    open: bool = False
-    eligible: float = 0.0
-    probing: int = 0
-    probe_successes: int = 0
-    probe_failures: int = 0
-    probe_neutrals: int = 0
-    recent_requests: int = 0
-    recent_errors: int = 0
-
-    @property
-    def row(self) -> int:
-        """The failures in a row, of all its models."""
-        return sum(length for _, length in self.rows)
-
-    def unreached(self) -> Share:
-        """The same with connect-class failures as the only ones."""
-        return replace(
-            self,
-            errors=self.connect_errors,
-            short_errors=self.short_connect_errors,
-            rows=self.unreached_rows,
-            open=self.unreached_open,
-        )
+_Subject = TypeVar("_Subject", str, frozenset[str])
 
 
 class Span(NamedTuple):
@@ -123,7 +88,7 @@ class Evidence:
             for reporter in ledger.users(uid).values()
             if view.silent or self._age(reporter) <= ALIVE_SECONDS
         ]
-        self._caches: dict[str, dict[object, object]] = {}
+        self._caches: dict[str, dict[str | frozenset[str], Share | None]] = {}
         self._used: frozenset[str] | None = None
         self._known: dict[str | frozenset[str], tuple[Share, ...]] = {}
 
@@ -136,19 +101,11 @@ class Evidence:
 
     def whole(self, without: frozenset[str] = _NOBODY) -> tuple[Share, ...]:
         """The backend's shares, some models left out."""
-        known = self._known.get(without)
-        if known is None:
-            found = [self._shared(reporter, without) for reporter in self._reporters]
-            known = self._known[without] = tuple(share for share in found if share is not None)
-        return known
+        return self._shares(without, self._shared)
 
     def model(self, model: str) -> tuple[Share, ...]:
         """One model's shares."""
-        known = self._known.get(model)
-        if known is None:
-            found = [self._part(reporter, model) for reporter in self._reporters]
-            known = self._known[model] = tuple(share for share in found if share is not None)
-        return known
+        return self._shares(model, self._part)
 
     def unreached(self, without: frozenset[str] = _NOBODY) -> tuple[Share, ...]:
         """The backend's shares with connect-class failures as the only ones; () without any."""
@@ -160,7 +117,7 @@ class Evidence:
     def _age(self, reporter: Reporter) -> float:
         return self._view.now - reporter.heard
 
-    def _derived(self, reporter: Reporter) -> dict[object, object]:
+    def _derived(self, reporter: Reporter) -> dict[str | frozenset[str], Share | None]:
         """What was worked out of a reporter under the same view, to be added to."""
         cache = self._caches.get(reporter.name)
         if cache is None:
@@ -182,31 +139,43 @@ class Evidence:
         assert isinstance(found, frozenset)
         return found
 
+    def _shares(
+        self, subject: _Subject, share_of: Callable[[Reporter, _Subject], Share | None]
+    ) -> tuple[Share, ...]:
+        """The shares in a subject: a model, or the backend without some."""
+        known = self._known.get(subject)
+        if known is None:
+            found = []
+            for reporter in self._reporters:
+                derived = self._derived(reporter)
+                if subject not in derived:
+                    derived[subject] = share_of(reporter, subject)
+                share = derived[subject]
+                if share is not None:
+                    found.append(share)
+            known = self._known[subject] = tuple(found)
+        return known
+
     def _shared(self, reporter: Reporter, without: frozenset[str]) -> Share | None:
         derived = self._derived(reporter)
-        if without not in derived:
-            parts = {
-                model: part
-                for model in self._models(reporter) - without
-                if (part := self._part(reporter, model)) is not None
-            }
-            own = _stand(reporter, self._uid, BACKEND, self._view)
-            derived[without] = _together(parts, own, whole=not without) if parts else None
-        found = derived[without]
-        assert found is None or isinstance(found, Share)
-        return found
+        parts = {}
+        for model in self._models(reporter) - without:
+            part = derived.get(model)
+            if part is None:
+                part = derived[model] = self._part(reporter, model)
+            if part is not None:
+                parts[model] = part
+        if not parts:
+            return None
+        own = _stand(reporter, self._uid, BACKEND, self._view)
+        return _together(parts, own, whole=not without)
 
     def _part(self, reporter: Reporter, model: str) -> Share | None:
         if model not in self._models(reporter):
             return None
-        derived = self._derived(reporter)
-        found = derived.get(model)
-        if found is None:
-            series = reporter.of(self._uid)[model]
-            stand = _stand(reporter, self._uid, model, self._view)
-            found = derived[model] = _part(reporter, model, series, stand, self._view)
-        assert isinstance(found, Share)
-        return found
+        series = reporter.of(self._uid)[model]
+        stand = _stand(reporter, self._uid, model, self._view)
+        return _part(reporter, model, series, stand, self._view)
 
 
 def used(series: Series) -> bool:
@@ -314,50 +283,3 @@ def _pulses(
         alive = view.now - life.heard <= ALIVE_SECONDS
         if alive and pulse is not None and pulse.generation >= view.of(model).generation:
             yield life, pulse
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """The shares of some reporters added up. `rows`: (begin, length), the latest first."""
-
-    requests: int
-    errors: int
-    short_requests: int
-    short_errors: int
-    in_flight: int
-    usual: float
-    open_usual: float
-    rows: Rows
-
-    @classmethod
-    def of(cls, parts: Sequence[Share]) -> Sums:
-        """Add up `parts`."""
-        requests = errors = short_requests = short_errors = in_flight = 0
-        usual = open_usual = 0.0
-        rows: list[tuple[float, int]] = []
-        for p in parts:
-            requests += p.requests
-            errors += p.errors
-            short_requests += p.short_requests
-            short_errors += p.short_errors
-            in_flight += p.in_flight
-            usual += p.usual
-            if p.open:
-                open_usual += p.usual
-            rows.extend(p.rows)
-        rows.sort(reverse=True)
-        return cls(
-            requests=requests,
-            errors=errors,
-            short_requests=short_requests,
-            short_errors=short_errors,
-            in_flight=in_flight,
-            usual=usual,
-            open_usual=open_usual,
-            rows=tuple(rows),
-        )
-
-    @property
-    def row(self) -> int:
-        """The failures in a row over all of them."""
-        return sum(length for _, length in self.rows)

@@ -31,6 +31,8 @@ class Standing(NamedTuple):
     model: str
 
 
+_MANY = 100
+
 Tag = tuple[str, str, int, int]  # uid, model, generation, family
 
 
@@ -94,7 +96,8 @@ class Incarnation:
 
     `pulses` are those of its latest report, by backend and model; `told_ms` is when it made that;
     `settled_ms`: up to then it has told this process everything. `sealed`: the last sealed bucket
-    by family. `restored`: known from a store. `rows`: its cells; `size`: how many they are.
+    by family. `restored`: known from a store. `rows`: its cells; `size`: how many they are;
+    `standings`: how they stand, each once.
     """
 
     offset: float
@@ -105,6 +108,7 @@ class Incarnation:
     pulses: dict[str, dict[str, Pulse]] = field(default_factory=dict)
     sealed: dict[int, int] = field(default_factory=dict)
     rows: dict[Tag, CellRows] = field(default_factory=dict)
+    standings: dict[Standing, Standing] = field(default_factory=dict)
     size: int = 0
 
     @property
@@ -121,6 +125,9 @@ class Incarnation:
 
     def open(self, tag: Tag, bucket: int, standing: Standing) -> tuple[CellRows, int]:
         """Make room for a new cell: its table and the index of its row."""
+        if len(self.standings) > _MANY:
+            self.standings.clear()
+        standing = self.standings.setdefault(standing, standing)
         rows = self.rows.get(tag)
         if rows is None:
             rows = self.rows[tag] = CellRows(tag, standing)

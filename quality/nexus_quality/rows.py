@@ -13,10 +13,13 @@ from typing import TypeAlias
 
 from nexus_quality.counts import RARE, Counts, Pairs, numbers_of, rare_of, rare_pairs
 from nexus_quality.sketch import Bins, packed, unpacked
+from nexus_quality.sketches import MANY, Sketches
 
 Column: TypeAlias = "array[int] | list[int]"
 
 _WIDER = {"B": "H", "H": "I", "I": "q"}
+_OFTEN = 3
+_ZEROS = (0,) * _OFTEN
 
 
 def fitting(column: Column, value: int) -> Column:
@@ -34,17 +37,17 @@ def fitting(column: Column, value: int) -> Column:
 
 
 class Rows:
-    """`buckets` ascend; `rare` and `bins` are None until there is something in them."""
+    """`buckets` ascend. `often`: of each row requests, the number of TTFTs, the sum of them. `rare`
+    and `bins` are None until there is something in them.
+    """
 
-    __slots__ = ("bins", "buckets", "rare", "requests", "ttft_count", "ttft_ms_sum")
+    __slots__ = ("bins", "buckets", "often", "rare")
 
     def __init__(self) -> None:
         self.buckets: Column = array("I")
-        self.requests: Column = array("B")
-        self.ttft_count: Column = array("B")
-        self.ttft_ms_sum: Column = array("H")
+        self.often: Column = array("H")
         self.rare: dict[str, Column] | None = None
-        self.bins: list[bytes] | None = None
+        self.bins: list[bytes] | Sketches | None = None
 
     def __len__(self) -> int:
         return len(self.buckets)
@@ -70,20 +73,23 @@ class Rows:
         except OverflowError:
             self.buckets = fitting(buckets, bucket)
             self.buckets.insert(index, bucket)
-        self.requests.insert(index, 0)
-        self.ttft_count.insert(index, 0)
-        self.ttft_ms_sum.insert(index, 0)
+        at, often = _OFTEN * index, self.often
+        if isinstance(often, array):
+            often[at:at] = array(often.typecode, _ZEROS)
+        else:
+            often[at:at] = _ZEROS
         if self.rare is not None:
             for column in self.rare.values():
                 column.insert(index, 0)
         if self.bins is not None:
             self.bins.insert(index, b"")
+            if len(self.bins) >= MANY and isinstance(self.bins, list):
+                self.bins = Sketches(self.bins)
         return index
 
     def drop(self, count: int) -> None:
         """Let the first rows go."""
-        del self.buckets[:count], self.requests[:count]
-        del self.ttft_count[:count], self.ttft_ms_sum[:count]
+        del self.buckets[:count], self.often[: _OFTEN * count]
         if self.rare is not None:
             for column in self.rare.values():
                 del column[:count]
@@ -92,11 +98,8 @@ class Rows:
 
     def counts(self, index: int) -> Counts:
         """A row as counters."""
-        found = Counts(
-            requests=self.requests[index],
-            ttft_count=self.ttft_count[index],
-            ttft_ms_sum=self.ttft_ms_sum[index],
-        )
+        at, often = _OFTEN * index, self.often
+        found = Counts(requests=often[at], ttft_count=often[at + 1], ttft_ms_sum=often[at + 2])
         if self.rare is not None:
             for name, column in self.rare.items():
                 setattr(found, name, column[index])
@@ -106,10 +109,11 @@ class Rows:
 
     def added_up(self, first: int, end: int) -> Counts:
         """The sum of some rows, without their bins."""
+        often = self.often[_OFTEN * first : _OFTEN * end]
         found = Counts(
-            requests=sum(self.requests[first:end]),
-            ttft_count=sum(self.ttft_count[first:end]),
-            ttft_ms_sum=sum(self.ttft_ms_sum[first:end]),
+            requests=sum(often[::_OFTEN]),
+            ttft_count=sum(often[1::_OFTEN]),
+            ttft_ms_sum=sum(often[2::_OFTEN]),
         )
         if self.rare is not None:
             for name, column in self.rare.items():
@@ -118,10 +122,11 @@ class Rows:
 
     def same(self, index: int, counts: Counts) -> bool:
         """Whether a row says just that."""
+        at, often = _OFTEN * index, self.often
         if (
-            counts.requests != self.requests[index]
-            or counts.ttft_count != self.ttft_count[index]
-            or counts.ttft_ms_sum != self.ttft_ms_sum[index]
+            counts.requests != often[at]
+            or counts.ttft_count != often[at + 1]
+            or counts.ttft_ms_sum != often[at + 2]
         ):
             return False
         if self.rare is None:
@@ -134,11 +139,12 @@ class Rows:
 
     def runs_backwards(self, index: int, later: Counts) -> bool:
         """True if `later` has a greater and a smaller number: no order of reports explains it."""
+        at, often = _OFTEN * index, self.often
         if (
             self.rare is None
-            and later.requests >= self.requests[index]
-            and later.ttft_count >= self.ttft_count[index]
-            and later.ttft_ms_sum >= self.ttft_ms_sum[index]
+            and later.requests >= often[at]
+            and later.ttft_count >= often[at + 1]
+            and later.ttft_ms_sum >= often[at + 2]
         ):
             return False
         old, new = numbers_of(self.counts(index)), numbers_of(later)
@@ -151,22 +157,23 @@ class Rows:
         This is the join: in any order, any number of times, the result is the same.
         """
         growth = Counts()
-        requests, count = self.requests[index], self.ttft_count[index]
-        milliseconds = self.ttft_ms_sum[index]
+        at, often = _OFTEN * index, self.often
+        requests, count, milliseconds = often[at], often[at + 1], often[at + 2]
         try:
             if counts.requests > requests:
+                often[at] = counts.requests
                 growth.requests = counts.requests - requests
-                self.requests[index] = counts.requests
             if counts.ttft_count > count:
+                often[at + 1] = counts.ttft_count
                 growth.ttft_count = counts.ttft_count - count
-                self.ttft_count[index] = counts.ttft_count
             if counts.ttft_ms_sum > milliseconds:
+                often[at + 2] = counts.ttft_ms_sum
                 growth.ttft_ms_sum = counts.ttft_ms_sum - milliseconds
-                self.ttft_ms_sum[index] = counts.ttft_ms_sum
         except OverflowError:
             # What was raised already would be no growth any more.
-            self.requests[index], self.ttft_count[index] = requests, count
-            self._widen(counts.requests, counts.ttft_count, counts.ttft_ms_sum)
+            often[at], often[at + 1] = requests, count
+            most = max(counts.requests, counts.ttft_count, counts.ttft_ms_sum)
+            self.often = fitting(often, most)
             return self.raise_to(index, counts)
         rare = rare_pairs(counts)
         if rare:
@@ -177,18 +184,15 @@ class Rows:
 
     def add(self, index: int, growth: Counts, rare: Pairs) -> None:
         """Add to a row all but the bins. `rare`: what `rare_pairs` makes of `growth`."""
-        requests = self.requests[index] + growth.requests
-        count = self.ttft_count[index] + growth.ttft_count
-        milliseconds = self.ttft_ms_sum[index] + growth.ttft_ms_sum
+        at, often = _OFTEN * index, self.often
+        requests = often[at] + growth.requests
+        count = often[at + 1] + growth.ttft_count
+        milliseconds = often[at + 2] + growth.ttft_ms_sum
         try:
-            self.requests[index] = requests
-            self.ttft_count[index] = count
-            self.ttft_ms_sum[index] = milliseconds
+            often[at], often[at + 1], often[at + 2] = requests, count, milliseconds
         except OverflowError:
-            self._widen(requests, count, milliseconds)
-            self.requests[index] = requests
-            self.ttft_count[index] = count
-            self.ttft_ms_sum[index] = milliseconds
+            self.often = often = fitting(often, max(requests, count, milliseconds))
+            often[at], often[at + 1], often[at + 2] = requests, count, milliseconds
         for name, value in rare:
             self._set_rare(index, name, self._rare_of(index, name) + value)
 
@@ -208,11 +212,6 @@ class Rows:
         if self.bins is None:
             self.bins = [b""] * len(self.buckets)
         self.bins[index] = data
-
-    def _widen(self, requests: int, ttft_count: int, ttft_ms_sum: int) -> None:
-        self.requests = fitting(self.requests, requests)
-        self.ttft_count = fitting(self.ttft_count, ttft_count)
-        self.ttft_ms_sum = fitting(self.ttft_ms_sum, ttft_ms_sum)
 
     def _rare(self, index: int) -> tuple[int, ...]:
         return tuple(self._rare_of(index, name) for name in RARE)

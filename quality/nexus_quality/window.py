@@ -11,8 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from nexus_quality.counts import Counts, Pairs, rare_pairs, total
-from nexus_quality.rows import Rows
-from nexus_quality.sketch import Bins, packed, unpacked
+from nexus_quality.tagged import Tagged
 
 
 class Family(enum.IntEnum):
@@ -38,7 +37,6 @@ class Family(enum.IntEnum):
 _SPANS = {Family.TEN_SECONDS: 60, Family.MINUTE: 60, Family.HOUR: 24}
 _NEVER = float("inf")
 _FAR = 1 << 62
-_LOOSE = 2
 
 
 class Horizon:
@@ -51,55 +49,6 @@ class Horizon:
 
     def __init__(self) -> None:
         self.at = float("-inf")
-
-
-class _Tagged(Rows):
-    """The buckets of one generation; `sums` are theirs. Of a window with sketches they have the
-    bins, too, and those of the buckets that grow now are `loose`.
-    """
-
-    __slots__ = ("loose", "sums")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sums = Counts()
-        self.loose: dict[int, Bins] | None = None
-
-    def sketch(self, bucket: int, row: int, bins: Bins) -> None:
-        """Add to the bins of a row and to those of the sums."""
-        self.sums.add_bins(bins)
-        known = None if self.loose is None else self.loose.get(bucket)
-        if known is None:
-            if self.loose is not None and len(self.loose) >= _LOOSE:
-                self._fasten()
-            known = unpacked(self.bins_of(row))
-            self.loose = {bucket: known} if self.loose is None else self.loose | {bucket: known}
-        for index, count in bins.items():
-            known[index] = known.get(index, 0) + count
-
-    def _fasten(self) -> None:
-        """Pack what is loose."""
-        for bucket, bins in (self.loose or {}).items():
-            self.set_bins(self.find(bucket), packed(bins))
-        self.loose = None
-
-    def forget(self, oldest: int) -> None:
-        """Drop what is older."""
-        count = bisect_left(self.buckets, oldest)
-        if self.loose is not None:
-            self._fasten()
-        if 0 < count < len(self.buckets):
-            self.sums.add(self.added_up(0, count), -1)
-            if self.sums.ttft_bins:
-                for row in range(count):
-                    self.sums.add_bins(unpacked(self.bins_of(row)), -1)
-        self.drop(count)
-
-    def counts(self, index: int) -> Counts:
-        """A row as counters."""
-        if self.loose is not None:
-            self._fasten()
-        return super().counts(index)
 
 
 class Window:
@@ -139,7 +88,7 @@ class Window:
         self.requested = -_FAR
         self._active = -_FAR  # the newest bucket with a request, or one kept or turned away
         self._leaves = _NEVER  # when the first bucket does
-        self._tagged: dict[int, _Tagged] = {}
+        self._tagged: list[Tagged] = []  # hardly ever more than a few
 
     def add(self, bucket: int, generation: int, growth: Counts) -> None:
         """Add `growth` to a bucket; outcomes are tagged with the generation they began under."""
@@ -156,9 +105,10 @@ class Window:
         """The same. `rare`: its `rare_pairs`; `bins`: those of one who adds to the bucket, as
         `packed`, before and after.
         """
-        tagged = self._tagged.get(generation)
+        tagged = self._of(generation)
         if tagged is None:
-            tagged = self._tagged[generation] = _Tagged()
+            tagged = Tagged(generation)
+            self._tagged.append(tagged)
         buckets = tagged.buckets
         same = buckets and buckets[-1] == bucket
         row = len(buckets) - 1 if same else self._row(tagged, bucket)
@@ -183,7 +133,13 @@ class Window:
         if self._whole is not None:
             self._whole.grow(bucket, 0, growth, rare)
 
-    def _row(self, tagged: _Tagged, bucket: int) -> int:
+    def _of(self, generation: int) -> Tagged | None:
+        for tagged in self._tagged:
+            if tagged.generation == generation:
+                return tagged
+        return None
+
+    def _row(self, tagged: Tagged, bucket: int) -> int:
         """The row of a bucket, which may be a new one."""
         row = tagged.row(bucket)
         self._oldest = min(self._oldest, bucket)
@@ -193,10 +149,10 @@ class Window:
 
     def generations(self, bucket: int, generation: int) -> int:
         """How many generations a bucket has beside this one; 0 if it has this one."""
-        known = self._tagged.get(generation)
+        known = self._of(generation)
         if known is not None and (len(self._tagged) == 1 or known.find(bucket) >= 0):
             return 0
-        return sum(tagged.find(bucket) >= 0 for tagged in self._tagged.values())
+        return sum(tagged.find(bucket) >= 0 for tagged in self._tagged)
 
     def expire(self, now: float) -> None:
         """Drop the buckets that have left the window at `now` (seconds on the owner's clock)."""
@@ -204,19 +160,19 @@ class Window:
             return
         self._oldest = oldest = int(now // self._width) - self._span + 1
         self._leaves = _NEVER
-        for generation, tagged in list(self._tagged.items()):
+        for tagged in list(self._tagged):
             tagged.forget(oldest)
             if tagged.buckets:
                 leaves = (tagged.buckets[0] + self._span) * self._width
                 self._leaves = min(self._leaves, leaves)
             else:
-                del self._tagged[generation]
+                self._tagged.remove(tagged)
 
     def erring(self, since_generation: int = 0) -> bool:
         """Whether there is any error, of outcomes tagged at or after a generation."""
         self._settle()
-        for generation, tagged in self._tagged.items():
-            if tagged.sums.errors and generation >= since_generation:
+        for tagged in self._tagged:
+            if tagged.sums.errors and tagged.generation >= since_generation:
                 return True
         return False
 
@@ -242,8 +198,8 @@ class Window:
         as a sum.
         """
         self._settle()
-        for generation, tagged in self._tagged.items():
-            if generation >= since_generation:
+        for tagged in self._tagged:
+            if tagged.generation >= since_generation:
                 yield tagged.sums
 
     def last(self, seconds: float, now: float, since_generation: int = 0) -> Counts:
@@ -266,11 +222,11 @@ class Window:
         """The same, each with its generation."""
         self._settle()
         first, last = self._within(seconds, now)
-        for generation, tagged in self._tagged.items():
+        for tagged in self._tagged:
             buckets = tagged.buckets
-            if generation >= since_generation and buckets[-1] >= first:
+            if tagged.generation >= since_generation and buckets[-1] >= first:
                 end = bisect_left(buckets, last + 1)
-                yield generation, tagged.added_up(bisect_left(buckets, first), end)
+                yield tagged.generation, tagged.added_up(bisect_left(buckets, first), end)
 
     def _within(self, seconds: float, now: float) -> tuple[int, int]:
         # A bucket that has just begun at its reporter may be numbered one ahead of our clock.
@@ -279,16 +235,16 @@ class Window:
     def buckets(self) -> Iterator[tuple[int, int, Counts]]:
         """Every (bucket, generation, counters) there is."""
         self._settle()
-        for generation, tagged in self._tagged.items():
+        for tagged in self._tagged:
             for row, bucket in enumerate(tagged.buckets):
-                yield bucket, generation, tagged.counts(row)
+                yield bucket, tagged.generation, tagged.counts(row)
 
     def covered(self, now: float) -> float:
         """How many seconds of history there are, up to the window's span; at least one bucket."""
         self._settle()
         if not self._tagged:
             return float(self._width)
-        began = min(tagged.buckets[0] for tagged in self._tagged.values()) * self._width
+        began = min(tagged.buckets[0] for tagged in self._tagged) * self._width
         return min(max(now - began, self._width), self._width * self._span)
 
     @property

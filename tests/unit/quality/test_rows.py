@@ -134,3 +134,19 @@ def test_a_smaller_rate_alone_beside_more_requests_runs_backwards() -> None:
     rows.raise_to(rows.row(1), Counts(requests=5, ttft_count=4))
     assert rows.runs_backwards(0, Counts(requests=6, ttft_count=3))
     assert not rows.runs_backwards(0, Counts(requests=6, ttft_count=4))
+
+
+def test_the_bins_of_many_rows_are_kept_and_dropped_with_their_rows() -> None:
+    rows, table = Rows(), dict[int, dict[int, int]]()
+    for bucket in range(200):
+        known = {bucket % 7: bucket + 1, 9: 1} if bucket % 3 else {}
+        rows.raise_to(rows.row(bucket), Counts(ttft_bins=known))
+        table[bucket] = known
+        if bucket > 60:
+            rows.drop(1)
+            del table[bucket - 61]
+        late = max(table) - 40
+        if late in table:
+            rows.add_bins(rows.find(late), {3: 2})
+            table[late] = table[late] | {3: table[late].get(3, 0) + 2}
+        assert {b: rows.counts(i).ttft_bins for i, b in enumerate(rows.buckets)} == table
