@@ -27,7 +27,7 @@ from nexus_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-COLLECTOR = (20_000, 50, 100)
+COLLECTOR = (5_000, 200, 100)
 RESTART_SECONDS = (1.0, 2.0, 5.0, 15.0)
 # Peering is off and nobody asks. Without one kopf asks for the user's name, which a pod's may lack.
 NO_PEER: Any = "nexus-operator"
