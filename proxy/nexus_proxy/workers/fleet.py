@@ -41,16 +41,21 @@ class Hand:
         self.spend: dict[tuple[str, int], int] = {}
         self.beside: dict[str, int] = {}
         self.probes: dict[tuple[str, str], Sight] = {}
+        self.unanswered: dict[tuple[str, str], Sight] = {}
 
     def saw(self, seen: Sight) -> None:
-        """Keep in mind what it has under way as a probe."""
-        if seen.saw is Saw.PROBE_SENT:
+        """Keep in mind what it has under way as a probe, and without an answer in a row."""
+        if seen.saw in (Saw.FAILURE, Saw.UNANSWERED):
+            self.unanswered[seen.uid, seen.model] = seen
+        elif seen.saw is Saw.PROBE_SENT:
             self.probes[seen.uid, seen.model] = seen
         elif seen.saw in PROBE_ENDS:
             self.probes.pop((seen.uid, seen.model), None)
 
     def left(self, now: float) -> Iterator[Sight]:
-        """What the others must know of its probes when it is gone: they came to nothing."""
+        """What the others must know when it is gone: all that it had under way came to nothing."""
+        for seen in self.unanswered.values():
+            yield msgspec.structs.replace(seen, saw=Saw.UNANSWERED, unanswered=0)
         for seen in self.probes.values():
             yield msgspec.structs.replace(seen, saw=Saw.PROBE_NEUTRAL, began=now)
 
@@ -93,6 +98,9 @@ class Fleet:
                 hand.keys.pop(uid, None)
                 hand.beside.pop(uid, None)
             hand.uses = {key: use for key, use in hand.uses.items() if key[0] not in gone}
+            for told in (hand.probes, hand.unanswered):
+                for key in [key for key in told if key[0] in gone]:
+                    del told[key]
         self._moved -= gone
         self._contested -= gone
 

@@ -235,3 +235,12 @@ def test_a_probe_that_died_with_its_worker_came_to_nothing(parent: Parent) -> No
     assert list(parent.one.left(NOW)) == [
         Sight(saw=Saw.PROBE_NEUTRAL, uid="uid-a", model="m", began=NOW)
     ]
+
+
+def test_what_a_dead_worker_left_without_an_answer_holds_no_row_up(parent: Parent) -> None:
+    seen = Sight(saw=Saw.FAILURE, uid="uid-a", model="m", by=1, began=NOW - 1, unanswered=6)
+    parent.one.saw(seen)
+    (left,) = parent.one.left(NOW)
+    assert (left.saw, left.by, left.unanswered) == (Saw.UNANSWERED, 1, 0)
+    parent.fleet.forget(["uid-a"])
+    assert list(parent.one.left(NOW)) == []
