@@ -248,7 +248,7 @@ async def test_an_address_that_is_silent_gets_a_head_start_and_no_more(
         zone.answers[HOST] = ("127.0.0.9", "127.0.0.1")
         began = stage.clock()
         assert (await stage.ask()).body == b"{}"
-        assert 0.2 < stage.clock() - began < 2.0
+        assert 0.2 < stage.clock() - began < 4.5, "less than the time to connect"
 
 
 async def test_a_connect_timeout_ends_the_tries_of_all_addresses(
