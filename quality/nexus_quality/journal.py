@@ -1,4 +1,4 @@
-"""What of a ledger changed since it was last saved, as keys; and the rows that are due for it.
+"""What of a ledger changed since it was last saved, as keys. The rows for it are `due`'s.
 
 Promises that all changes of one reporter come in one batch, so that a cell is never saved both by
 itself and in a sum, nor in neither. What could not be written is put back, and comes again with the
@@ -7,30 +7,18 @@ values it has by then. It writes nothing. While nothing is collected it grows: s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from nexus_quality.counts import Counts
+from nexus_quality.due import failure_rows, reporter_rows
 from nexus_quality.report import CellKey
-from nexus_quality.saved import (
-    ENDED,
-    FLEET,
-    Batch,
-    CellsRow,
-    FailureRow,
-    LifeRow,
-    ReporterRow,
-    SavedCell,
-    SumRow,
-    UseRow,
-    cells_to_bytes,
-    counts_to_bytes,
-)
+from nexus_quality.saved import FLEET, Batch
 from nexus_quality.window import Family
 
 if TYPE_CHECKING:
-    from nexus_quality.ledger import Incarnation, Ledger, Reporter
+    from nexus_quality.ledger import Ledger
 
 # A bucket of an incarnation: its cells are saved together.
 Bucket = tuple[str, int, int]
@@ -149,10 +137,10 @@ class Journal:
         self._forgetting, self._forgotten = list(self._forgotten), {}
         batch.forgotten = self._forgetting
         self._failing, self._failures = self._failures, set()
-        _failures(ledger, self._failing, batch)
+        failure_rows(ledger, self._failing, batch)
         for name in list(self._changes):
             changes = self._collected[name] = self._changes.pop(name)
-            _reporter(name, ledger.reporters.get(name), changes, batch)
+            reporter_rows(name, ledger.reporters.get(name), changes, batch)
             yield
 
     def saved(self) -> None:
@@ -184,81 +172,3 @@ class Journal:
 
     def _drop(self) -> None:
         self._collected, self._failing, self._forgetting = {}, set(), []
-
-
-def _reporter(name: str, reporter: Reporter | None, changes: Changes, batch: Batch) -> None:
-    """The rows of one reporter, all in one go."""
-    if reporter is None:
-        batch.gone_reporters.append(name)
-    else:
-        batch.reporters.append(ReporterRow(name, reporter.heard, reporter.gone))
-        batch.uses.extend(UseRow(name, uid, model) for uid, model in changes.uses)
-    lives = {} if reporter is None else reporter.incarnations
-    ended = {} if reporter is None else reporter.ended
-    for incarnation in changes.lives:
-        _life(name, incarnation, lives.get(incarnation), batch, ended=incarnation in ended)
-    _buckets(name, lives, changes.cells, batch)
-    batch.grown.extend(
-        SumRow(*key, counts_to_bytes(counts))
-        for key, counts in changes.sums()
-        if key.bucket >= batch.oldest[key.family]
-    )
-
-
-def _life(
-    name: str, incarnation: str, life: Incarnation | None, batch: Batch, *, ended: bool
-) -> None:
-    """The row of an incarnation."""
-    if ended:
-        batch.lives.append(LifeRow(name, incarnation, 0.0, 0.0, 0, ENDED, ENDED, ENDED))
-    elif life is None:
-        batch.gone_lives.append((name, incarnation))
-    else:
-        marks = (life.sealed.get(family, -1) for family in Family)
-        row = (name, incarnation, life.offset, life.heard, life.told_ms, *marks)
-        batch.lives.append(LifeRow._make(row))
-
-
-def _buckets(
-    name: str, lives: Mapping[str, Incarnation], changed: Collection[Bucket], batch: Batch
-) -> None:
-    """The rows of the buckets that changed; those of which no cell is left are gone."""
-    wanted: dict[str, dict[int, set[int]]] = {}
-    for incarnation, family, bucket in changed:
-        wanted.setdefault(incarnation, {}).setdefault(family, set()).add(bucket)
-    for incarnation, families in wanted.items():
-        life = lives.get(incarnation)
-        found = {} if life is None else _cells(life, families)
-        for family, buckets in families.items():
-            for bucket in buckets:
-                cells = found.get((family, bucket))
-                if cells is None:
-                    batch.gone_cells.append((name, incarnation, family, bucket))
-                else:
-                    row = CellsRow(name, incarnation, family, bucket, cells_to_bytes(cells))
-                    batch.cells.append(row)
-
-
-def _cells(
-    life: Incarnation, wanted: Mapping[int, set[int]]
-) -> dict[tuple[int, int], list[SavedCell]]:
-    """The cells of some buckets that are not sealed, by family and bucket."""
-    found: dict[tuple[int, int], list[SavedCell]] = {}
-    for (uid, model, generation, family), rows in life.rows.items():
-        for bucket in wanted.get(family, ()):
-            index = rows.find(bucket)
-            if index < 0:
-                continue
-            shift, counted = rows.stands(bucket)
-            cell = SavedCell.of(
-                uid, model, generation, rows.counts(index), placed=bucket + shift, counted=counted
-            )
-            found.setdefault((family, bucket), []).append(cell)
-    return found
-
-
-def _failures(ledger: Ledger, failed: set[tuple[str, str]], batch: Batch) -> None:
-    for uid, model in failed:
-        whole = ledger.wholes(uid).get(model)
-        if whole is not None and whole.last_failure is not None:
-            batch.failures.append(FailureRow(uid, model, whole.last_failure))
