@@ -12,7 +12,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -97,6 +98,23 @@ class Phases:
 
         return measured
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The phases of the shipped intake are measured meanwhile."""
+        parts = mock.patch.multiple(
+            intake_module,
+            decode_report=self.timed("decode", decode_report),
+            read=self.waited("read", read),
+            encode=self.timed("answer", encode),
+        )
+        steps = mock.patch.multiple(
+            Intake,
+            _sender=self.waited("sender", Intake._sender),
+            _forbidden=self.waited("authorise", Intake._forbidden),
+        )
+        with parts, steps:
+            yield
+
 
 async def measure(size: Size) -> None:
     """Prints a table for reports of a storm."""
@@ -112,31 +130,28 @@ async def measure(size: Size) -> None:
         intake=phases.intake.handle,
     )
     whole = Cost()
-    with mock.patch.multiple(
-        intake_module,
-        decode_report=phases.timed("decode", decode_report),
-        read=phases.waited("read", read),
-        encode=phases.timed("answer", encode),
-    ), mock.patch.multiple(
-        Intake,
-        _sender=phases.waited("sender", Intake._sender),
-        _forbidden=phases.waited("authorise", Intake._forbidden),
-    ):  # fmt: skip
+    with phases.running():
         await server.start()
-        sender = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-S", "-c", SENDER, str(server.port), TOKEN),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        sizes = [await one(desk, sender, number, whole) for number in range(ROUNDS * PROXIES)]
-        assert sender.stdin is not None
-        sender.stdin.close()
-        await sender.wait()
+        sizes = await send(desk, server.port, whole)
         await server.stop()
     print(f"reports of {sum(sizes) / len(sizes):.0f} bytes, packed")
     rows = [whole.row("a report, connection and all")]
     rows += [cost.row(f"  {name}") for name, cost in phases.costs.items()]
     show(("CPU ms", "times", "mean", "p99", "most"), rows)
+
+
+async def send(desk: Desk, port: int, whole: Cost) -> list[int]:
+    """Reports of all proxies in turn, sent by another process; their sizes."""
+    sender = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-S", "-c", SENDER, str(port), TOKEN),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    sizes = [await one(desk, sender, number, whole) for number in range(ROUNDS * PROXIES)]
+    assert sender.stdin is not None
+    sender.stdin.close()
+    await sender.wait()
+    return sizes
 
 
 async def one(desk: Desk, sender: asyncio.subprocess.Process, number: int, whole: Cost) -> int:
