@@ -43,6 +43,7 @@ RATE = 200
 HELD_STREAMS = 1000
 SLOW = ("LiteLLM",)  # minutes of start and of waiting: in the loads that tell anything
 SECONDS_TO_START = 90.0
+SLOW_SECONDS_TO_START = 300.0
 
 Start = Callable[[Path, int, Sequence[int]], Sequence[str] | None]
 
@@ -119,7 +120,7 @@ def start_all(
             command = start(own, port, backends)
             if command is None:
                 continue
-            running = process(command, core, port, own / "log", seconds=SECONDS_TO_START)
+            running = process(command, core, port, own / "log", seconds=patience(name))
             yield Rival(name, port, stack.enter_context(running))
         except (rivals.Missing, RuntimeError) as why:
             print(f"{name} is left out: {str(why).strip().splitlines()[-1]}", flush=True)
@@ -213,13 +214,18 @@ def latency_table(everyone: Sequence[Rival]) -> None:
     show(["candidate", "p50", "p99", "at rest", "streams"], rows)
 
 
+def patience(name: str) -> float:
+    """How long a candidate may take to start, and then to answer, in seconds."""
+    return SLOW_SECONDS_TO_START if name in SLOW else SECONDS_TO_START
+
+
 def warm(everyone: Sequence[Rival], core: int) -> list[Rival]:
     """Those that answer, each after a first second of load."""
     able = []
     for each in everyone:
         each.rss_mb["rest"] = rss_mb(each.pid)
         figures = {"requests": 0.0, "errors": 0.0}
-        end = time.monotonic() + SECONDS_TO_START
+        end = time.monotonic() + patience(each.name)
         while time.monotonic() < end and (figures["errors"] or not figures["requests"]):
             figures = closed_loop(each.port, 1.0, size=2048, core=core)
         if figures["requests"] and not figures["errors"]:
