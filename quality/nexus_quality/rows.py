@@ -44,7 +44,7 @@ class Rows:
     __slots__ = ("bins", "buckets", "often", "rare")
 
     def __init__(self) -> None:
-        self.buckets: Column = array("I")
+        self.buckets: Column = array("H")
         self.often: Column = array("H")
         self.rare: dict[str, Column] | None = None
         self.bins: list[bytes] | Sketches | None = None
@@ -71,13 +71,13 @@ class Rows:
         try:
             buckets.insert(index, bucket)
         except OverflowError:
-            self.buckets = fitting(buckets, bucket)
-            self.buckets.insert(index, bucket)
-        at, often = _OFTEN * index, self.often
-        if isinstance(often, array):
-            often[at:at] = array(often.typecode, _ZEROS)
+            self.buckets = buckets = fitting(buckets, bucket)
+            buckets.insert(index, bucket)
+        if index == len(buckets) - 1:
+            self.often.extend(_ZEROS)
         else:
-            often[at:at] = _ZEROS
+            for at in range(_OFTEN * index, _OFTEN * index + _OFTEN):
+                self.often.insert(at, 0)
         if self.rare is not None:
             for column in self.rare.values():
                 column.insert(index, 0)
