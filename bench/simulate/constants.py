@@ -117,7 +117,7 @@ def _recent_unanswered() -> tuple[Change, ...]:
             for a in self.backend.open_attempts
         )
 
-    return (Subject, "failed", failed), (Subject, "_unanswered", unanswered)
+    return (Subject, "failed", failed), (Subject, "unanswered", unanswered)
 
 
 def _named(
