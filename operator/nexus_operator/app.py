@@ -107,6 +107,8 @@ async def one_term(context: Context) -> None:
 async def one_life(context: Context) -> None:
     """kopf from start to end; returns however it ended."""
     existing = asyncio.all_tasks()
+    if not context.stop_flag.is_set():
+        context.life_flag.clear()
     try:
         tasks = await kopf.spawn_tasks(
             registry=operator_registry(),
@@ -116,7 +118,7 @@ async def one_life(context: Context) -> None:
             identity=NO_PEER,
             clusterwide=context.settings.all_namespaces,
             namespaces=[name for name in context.namespaces if name is not None],
-            stop_flag=context.stop_flag,
+            stop_flag=context.life_flag,
         )
         catch_signals(context)
         await kopf.run_tasks(tasks, ignored=existing)

@@ -23,7 +23,6 @@ from nexus_operator.identity import Identities, Reporter
 from nexus_operator.intake import Intake
 from nexus_operator.kube import Kube
 from nexus_operator.leader import Leader, slot
-from nexus_operator.login import Logins
 from nexus_operator.metrics import Metrics
 from nexus_operator.named_secrets import NamedSecrets
 from nexus_operator.observer import Observer
@@ -50,11 +49,14 @@ from nexus_quality.report import Answer, Report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wires:
-    """What parts tell the one who runs them. `load` finds credentials anew."""
+    """What parts tell the one who runs them. `load` finds credentials anew; `replaced`: others than
+    a token were.
+    """
 
     load: Callable[[], Credentials]
     deposed: Callable[[], None]
     fail: Callable[[Fatal], None]
+    replaced: Callable[[], None]
     why_not_ready: Callable[[], str | None]
 
 
@@ -67,8 +69,8 @@ class Parts:
         self.clock, self._chance = Clock(), random.Random().random
         self._born, self._version = self.clock(), version()
         self.registry = Registry()
-        self.kube, self.logins = Kube(wires.load(), renew=wires.load), Logins()
-        self.kube.connection.replaced = self.logins.replaced
+        self.kube = Kube(wires.load(), renew=wires.load)
+        self.kube.connection.replaced = wires.replaced
         self.sightings = Sightings(PLURALS)
         self.metrics = Metrics(lambda: self.stats.readings())
         self.engine = FleetEngine(

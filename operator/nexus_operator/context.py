@@ -42,7 +42,7 @@ class Context(Parts):
         load: Callable[[], Credentials] = found.load,
         own_slot: bool = True,
     ) -> None:
-        self.stop_flag = asyncio.Event()
+        self.stop_flag, self.life_flag = asyncio.Event(), asyncio.Event()
         self.failure: Fatal | None = None
         self.problem: str | None = STARTING
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,6 +53,7 @@ class Context(Parts):
             load=load,
             deposed=self._step_down,
             fail=self.fail,
+            replaced=self.watch_again,
             why_not_ready=lambda: self.why_not_ready,
         )
         super().__init__(settings, wires, own_slot=own_slot)
@@ -111,7 +112,16 @@ class Context(Parts):
     def ask_to_stop(self) -> None:
         """A signal: this process is to end."""
         self.stopped = True
+        self._end()
+
+    def watch_again(self) -> None:
+        """The life of kopf ends, and another begins: it keeps the certificates it began with."""
+        self.life_flag.set()
+
+    def _end(self) -> None:
+        """No other life of kopf begins."""
         self.stop_flag.set()
+        self.life_flag.set()
 
     async def close(self) -> None:
         """Gives up the lease and closes the connections, once and for all."""
@@ -127,7 +137,7 @@ class Context(Parts):
         """Ends the process, for the first reason given."""
         if self.failure is None:
             self.failure = problem
-        self.stop_flag.set()
+        self._end()
 
     def take(self, plural: str, event: Mapping[str, Any]) -> None:
         """An event of kopf's watch."""
@@ -179,7 +189,7 @@ class Context(Parts):
 
     def _step_down(self) -> None:
         self.deposed = True
-        self.stop_flag.set()
+        self._end()
 
     def _missing(self, plural: str, there: set[str]) -> None:
         for uid in self.registry.shelf(plural).uids() - there:

@@ -18,6 +18,7 @@ from nexus_api.meta import (
     VERSION,
 )
 from nexus_operator.context import Context
+from nexus_operator.login import connection
 from nexus_operator.problems import Fatal
 
 
@@ -47,9 +48,9 @@ async def stop(memo: Context, **_: Any) -> None:
     await memo.stop()
 
 
-async def login(memo: Context, **_: Any) -> kopf.AiohttpSession:
+async def login(memo: Context, **_: Any) -> kopf.ConnectionInfo:
     """The credentials that our own client uses, once they are accepted."""
-    return memo.logins.login(await memo.accepted_credentials())
+    return connection(await memo.accepted_credentials())
 
 
 async def backend(event: Mapping[str, Any], memo: Context, **_: Any) -> None:

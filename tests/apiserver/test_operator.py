@@ -362,7 +362,7 @@ def test_what_is_missing_is_named_and_waited_for(bare_plane: ControlPlane, tmp_p
         grant(bare_plane)
         operator.ready()
         said = operator.said("error")
-        assert len(said) == len(set(said)) == 2
+        assert len(said) == len(set(said)) >= 2  # CRDs are served one by one
 
         cluster = Cluster(bare_plane, "default")
         bare_plane.stop_apiserver()

@@ -88,6 +88,11 @@ def test_a_client_certificate_that_is_renewed_is_used_when_the_old_one_has_ended
         fresh.certificate.replace(used.certificate)
         time.sleep(max(0.0, ends + 1 - time.time()))
         create("after")
-        said = child.log.read_text()
-        assert said.count("changed: connecting anew") == 1
+        eventually(
+            lambda: child.log.read_text().count("ready: "),
+            lambda lives: lives == 2,
+            what="the watch has begun anew",
+        )
+        create("watched")
+        assert child.log.read_text().count("changed: connecting anew") == 1
         assert child.exit_code is None and ready()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from nexus_operator import credentials as module
 from nexus_operator.credentials import Credentials, from_service_account, load
 from nexus_operator.kube import ApiError, Kube
-from nexus_operator.login import Logins
+from nexus_operator.login import connection
 from nexus_operator.problems import Fatal
 
 PLUGIN = """import json, os, sys
@@ -124,20 +123,11 @@ def test_an_ipv6_service_address_is_bracketed(tmp_path: Path) -> None:
     assert (found.server, found.namespace) == ("https://[fd00::1]:443", "default")
 
 
-async def test_each_login_is_new_to_kopf() -> None:
+def test_each_login_is_new_to_kopf() -> None:
     credentials = Credentials(server="https://api", origin="x", namespace="shop", token="t")
-    logins = Logins()
-    first, second = logins.login(credentials), logins.login(credentials)
+    first, second = connection(credentials), connection(credentials)
     assert first != second
-    assert (first.server, first.default_namespace) == ("https://api", "shop")
-    assert first.aiohttp_session.headers["Authorization"] == "Bearer t"
-    logins.replaced()
-    logins.replaced()
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert second.aiohttp_session.closed
-    assert not first.aiohttp_session.closed  # kopf's to close, for it asked for another
-    await first.aiohttp_session.close()
+    assert (first.server, first.token, first.default_namespace) == ("https://api", "t", "shop")
 
 
 async def test_after_a_401_renewed_credentials_are_used_at_once() -> None:

@@ -121,7 +121,7 @@ async def running(
         try:
             yield Running(handler, api, contexts[0])
         finally:
-            contexts[0].stop_flag.set()
+            contexts[0].ask_to_stop()
             code = await asyncio.wait_for(task, 10)
     assert code == 0
     for path, body in handler.patches:
@@ -296,6 +296,24 @@ async def test_with_a_store_an_unseen_edit_is_told_from_a_new_backend(
             assert status["verdictGeneration"] == before["verdictGeneration"]
 
 
+async def test_replaced_certificates_begin_another_life_of_the_watch(
+    cluster: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(cluster) as operator:
+        uid = (await operator.backend("a"))["metadata"]["uid"]
+        await operator.status("a", lambda status: status["state"] == "Active")
+        watches = operator.cluster.watches
+        operator.context.kube.connection.replaced()
+        await eventually(lambda: operator.cluster.watches == watches + 3)
+        await operator.backend("b")
+        await operator.status("b", lambda status: status["state"] == "Active")
+        await operator.report(uid, requests=3, errors=0)
+        assert operator.context.leader.leading
+    assert [line for line in caplog.messages if line.startswith("watching again")] == [
+        "watching again in 1 s"
+    ]
+
+
 async def test_a_conflict_is_read_again_and_written(cluster: Any) -> None:
     async with running(cluster) as operator:
         await operator.backend("a")
@@ -419,7 +437,7 @@ async def test_missing_kinds_are_waited_for_with_a_line_that_says_what_to_do(
         operator = Running(handler, api, contexts[0])
         await operator.backend("a")
         await operator.status("a", lambda status: status["state"] == "Active")
-    contexts[0].stop_flag.set()
+    contexts[0].ask_to_stop()
     assert await asyncio.wait_for(task, 10) == 0
 
 
@@ -441,7 +459,7 @@ async def test_what_can_heal_is_waited_for(cluster: Any, status: int, says: str)
     )
     await eventually(lambda: contexts and says in str(contexts[0].problem))
     started = time.monotonic()
-    contexts[0].stop_flag.set()
+    contexts[0].ask_to_stop()
     assert await asyncio.wait_for(task, 10) == 0
     assert time.monotonic() - started < 5
 

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import aiohttp
 import httpx
 import pytest
 from aiohttp import web
@@ -19,7 +18,6 @@ from aiohttp import web
 from nexus_devtools.controlplane.certificates import Certificates, Pair, issue, write_certificates
 from nexus_operator.connection import AGAIN_SECONDS, Connection
 from nexus_operator.credentials import Credentials
-from nexus_operator.login import Logins
 from nexus_operator.problems import Fatal, Problem, no_cluster
 from nexus_operator.server_tls import LOOK_SECONDS, ServerTls
 
@@ -171,7 +169,6 @@ class ApiServer:
         app = web.Application()
         app.router.add_get("/version", self._version)
         app.router.add_get("/slow", self._slow)
-        app.router.add_get("/watch", self._watch)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context)
@@ -197,13 +194,6 @@ class ApiServer:
         self.held.set()
         await self.release.wait()
         return web.json_response({"who": self._who(request)})
-
-    async def _watch(self, request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse()
-        await answer.prepare(request)
-        await answer.write(f"{self._who(request)}\n".encode())
-        await self.release.wait()
-        return answer
 
     def credentials(self, name: str, *, token: str | None = None) -> Credentials:
         pair = certificate(self.made, self.folder, name)
@@ -370,28 +360,3 @@ async def test_trouble_that_is_no_certificates_fault_is_none(
     with pytest.raises(httpx.ConnectError):
         await ours.ask()
     assert ours.looks == 0
-
-
-async def test_kopf_is_made_to_log_in_again_when_a_certificate_was_replaced(
-    server: ApiServer, connect: Connect
-) -> None:
-    ours, logins = connect("first"), Logins()
-    ours.connection.replaced = logins.replaced
-    session = logins.login(ours.stored).aiohttp_session
-    watch = await session.get(f"{ours.stored.server}/watch")
-    assert await watch.content.readline() == b"first\n"
-    reading = asyncio.create_task(watch.content.readline())
-    ours.stored, server.welcome = server.credentials("second"), {"second"}
-    assert await ours.ask() == 200
-
-    for _ in range(100):
-        await asyncio.sleep(0.01)
-        if session.closed:
-            break
-    assert session.closed
-    with pytest.raises(aiohttp.ClientConnectionError):
-        await asyncio.wait_for(reading, 10)
-    again = logins.login(ours.connection.credentials).aiohttp_session
-    async with again.get(f"{ours.stored.server}/version") as answer:
-        assert answer.status == 200
-    await again.close()
