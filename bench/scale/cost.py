@@ -63,6 +63,7 @@ class Desk:
             deposed=lambda: None,
             fail=_failed,
             why_not_ready=lambda: None,
+            replaced=lambda: None,
         )
         with mock.patch.object(assembly, "Clock", lambda: lambda: self.now):
             self.parts = Parts(Settings(namespaces=(NAMESPACE,)), wires, own_slot=True)

@@ -62,7 +62,8 @@ def test_a_404_names_the_backends_whose_models_are_not_known_yet(world: Any, cal
     router.install(Table(known.candidates, {**known.backends, **silent}, known.rules))
     assert router.choose(call("gpt"), 1.0).message == (
         "Model 'gpt' not found. Available: llama."
-        " The models of new, z are not known yet: see that they can be reached, or write spec.models"
+        " The models of new, z are not known yet: see that they can be reached,"
+        " or write spec.models"
     )
     router.install(Table({}, {"uid-z": silent["uid-z"]}, known.rules))
     assert router.choose(call("gpt"), 1.0).message == (
