@@ -13,8 +13,8 @@ INTRODUCTION: Final = """\
 
 `make docs` writes this page from `quality/nexus_quality/verdict_table.py` and
 `quality/nexus_quality/breaker_table.py`, where each table is a tuple of rows; a test fails when the
-page is old. Both are tried from the top, the first row of the current state whose guard holds is taken.
-Row names are those of logs, metrics (`nexus_operator_transitions_total{row}`) and tests.
+page is old. Both are tried from the top, the first row of the current state whose guard holds is
+taken. Row names are those of logs, metrics (`nexus_operator_transitions_total{row}`) and tests.
 """
 
 VERDICT: Final = """\
