@@ -150,6 +150,17 @@ class TestAccepting:
         bench.exclude()
         assert bench.engine.deadline() == NOW + 30.0
 
+    def test_an_end_goes_with_its_exclusion_or_with_its_backend(self) -> None:
+        served, removed = Bench(), Bench()
+        for bench in (served, removed):
+            bench.exclude()
+            assert bench.engine.ends() == {FACTS.uid: NOW + 30.0}
+        served.now += 30.0
+        assert served.accept() == "S7"
+        assert served.engine.ends() == {}
+        removed.engine.remove(FACTS.uid)
+        assert removed.engine.ends() == {}
+
 
 class TestDeciding:
     def test_outcomes_of_an_older_generation_decide_nothing(self) -> None:
