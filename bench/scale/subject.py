@@ -92,7 +92,9 @@ class Measured:
         def judged(uid: str) -> bool:
             since = self._touched.pop(uid, None)
             matters = urgent(uid)
-            if matters and since is not None:
+            if not matters:
+                self._due.pop(uid, None)  # what was wanted is not wanted any more
+            elif since is not None:
                 self._due.setdefault(uid, since)
             return matters
 
