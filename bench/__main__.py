@@ -18,6 +18,7 @@ BENCHMARKS = (
     "sidebyside",
     "footprint",
     "idlestreams",
+    "streams",
     "workers",
     "verdict",
     "scale",
