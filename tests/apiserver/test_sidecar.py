@@ -15,6 +15,7 @@ from nexus_devtools.controlplane import ControlPlane
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 IN_FORCE_SECONDS = 30.0
+POLICIES = {"mutating": "nexus-sidecar", "validating": "nexus-sidecar-checks"}
 CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
@@ -70,7 +71,10 @@ def injecting(crds: ControlPlane) -> Iterator[ControlPlane]:
     applied = crds.run_kubectl("apply", "-k", overlay, check=True)
     assert "Warning" not in applied.stderr
     yield crds
-    crds.run_kubectl("delete", "-k", overlay, "--wait=false", check=True)
+    # The policies alone: other tests use the namespace and what else is in it.
+    for kind, name in POLICIES.items():
+        for each in ("policybindings", "policies"):
+            crds.run_kubectl("delete", f"{kind}admission{each}", name, check=True)
 
 
 @pytest.fixture
