@@ -5,11 +5,11 @@ Both versions of cgroups are served. It sets no limits; the kubelet does.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
 
+from nexus_devtools.controlplane.processes import SYSTEM
 from nexus_devtools.node.errors import NodeError
 from nexus_devtools.node.layout import CGROUPS, NAME, NodePlace
 
@@ -59,16 +59,9 @@ def remove() -> None:
         if time.monotonic() > deadline:
             raise NodeError(f"processes {sorted(pids)} of pods do not end")
         for pid in pids:
-            _kill(pid)
+            SYSTEM.signal(pid, signal.SIGKILL)
         time.sleep(0.05)
     for tree in trees():
         folders = sorted((f for f in tree.rglob("*") if f.is_dir()), key=lambda f: -len(f.parts))
         for folder in (*folders, tree):
             folder.rmdir()
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+from nexus_devtools.controlplane.processes import SYSTEM
 from nexus_devtools.node.errors import NodeError
 
 GONE_SECONDS = 10.0
@@ -36,8 +37,5 @@ def end_all(text: str) -> None:
         if time.monotonic() > deadline:
             raise NodeError(f"processes {pids} do not end")
         for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            SYSTEM.signal(pid, signal.SIGKILL)
         time.sleep(0.05)
