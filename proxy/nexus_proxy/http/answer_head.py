@@ -8,6 +8,7 @@ and the client's HTTP version.
 from __future__ import annotations
 
 import enum
+import re
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -23,12 +24,15 @@ STATUS_LINES: dict[int, bytes] = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 BODILESS = frozenset((204, 304))
+_TIMEOUT = re.compile(rb"(?:^|[,;\s])timeout=(\d{1,6})(?!\d)", re.IGNORECASE)
 
 
 class Answer:
     """A backend's answer up to its body; `lines` are the header lines to pass on, `retry_after` the
     header's value, `encoded` the content coding (`b""`: none), `length` the Content-Length. A
     settled head may stand for many that are equal but for their length, which travels beside it.
+    `closes`: the backend says that it will use the connection no more; `idle_seconds`: how long it
+    lets one idle (-1: it does not say).
 
     `plain`: a success of known length, no stream and not encoded: its body speaks for itself.
     """
@@ -36,9 +40,11 @@ class Answer:
     __slots__ = (
         "_rendered",
         "chunked",
+        "closes",
         "encoded",
         "event_stream",
         "framed_by_length",
+        "idle_seconds",
         "length",
         "lines",
         "malformed",
@@ -53,6 +59,8 @@ class Answer:
         self.lines = b""
         self.length: bytes | None = None
         self.chunked = False
+        self.closes = False
+        self.idle_seconds = -1.0
         self.event_stream = False
         self.framed_by_length = False
         self.encoded = b""
@@ -146,9 +154,18 @@ def _length(answer: Answer, value: bytes) -> bool:
 
 
 def _connection(answer: Answer, value: bytes) -> bool:
+    # llhttp forgets a close beside a keep-alive where the answer is an HTTP/1.0 one.
+    answer.closes = answer.closes or b"close" in value.lower()
     named = named_by_connection(value)
     if named:
         answer.named = named | (answer.named or frozenset())
+    return False
+
+
+def _keep_alive(answer: Answer, value: bytes) -> bool:
+    found = _TIMEOUT.search(value)
+    if found is not None:
+        answer.idle_seconds = float(found[1])
     return False
 
 
@@ -182,6 +199,7 @@ ANSWER_ROLES: Roles[Answer] = Roles(
         b"content-type": _content_type,
         b"content-encoding": _content_encoding,
         b"connection": _connection,
+        b"keep-alive": _keep_alive,
         b"retry-after": _retry_after,
         b"transfer-encoding": _transfer_encoding,
     }

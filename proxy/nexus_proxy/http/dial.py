@@ -8,6 +8,7 @@ and that what is to be TLS is never tried without. It knows no exchange and no p
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from nexus_proxy.routing.candidate import Origin
 
 HEAD_START_SECONDS = 0.25
+# A peer that went without a word (a node, what a firewall knew) is noticed while nothing is asked.
+_PROBES = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, int(getattr(socket, name)), value)
+        for name, value in _PROBES.items()
+        if hasattr(socket, name)
+    ),
+)
 
 Make = Callable[[], "UpstreamConnection"]
 
@@ -87,6 +98,10 @@ async def _open(origin: Origin, address: str, make: Make) -> UpstreamConnection:
         if hasattr(connection, "transport"):
             connection.transport.abort()
         raise
+    if not connection.transport.is_closing():
+        opened = connection.transport.get_extra_info("socket")
+        for option in _KEEP_ALIVE:
+            opened.setsockopt(*option)
     return connection
 
 

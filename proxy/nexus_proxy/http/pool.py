@@ -1,8 +1,9 @@
 """The idle connections to one origin, and the only place where new ones are made.
 
 Promises that a connection is used by one exchange at a time, that the most recently used is taken
-first, and that none is taken which has idled long enough for its server to be closing it. A task
-exists for a new connection only, and only until it stands.
+first, and that none is taken which has idled long enough for its server to be closing it, as far as
+the server says (`Keep-Alive: timeout=`) or has shown when that is. A task exists for a new
+connection only, and only until it stands.
 """
 
 from __future__ import annotations
@@ -18,18 +19,36 @@ if TYPE_CHECKING:
     from nexus_proxy.http.gateway import Gateway
     from nexus_proxy.routing.candidate import Backend, Origin
 
+MAX_IDLE_SECONDS = 55.0  # load balancers and firewalls forget a connection after 60 s or more
 # uvicorn, the server under most backends, closes after 5 s.
-MAX_IDLE_SECONDS = 4.0
+SAFE_IDLE_SECONDS = 4.0
+MOST_BEYOND = 8  # of a burst's connections so many idle for longer than that
+MARGIN_SECONDS = 1.0
+LONGER = 1.25
 
 
 class Pool:
-    """Connections to `origin`; `retired` once its backend has moved elsewhere."""
+    """Connections to `origin`; `retired` once its backend has moved elsewhere; `patience` is how
+    many seconds one may idle: shorter when the server has closed one before, longer again with each
+    that it left open.
+    """
 
-    __slots__ = ("__weakref__", "_gateway", "_idle", "_name", "origin", "retired")
+    __slots__ = (
+        "__weakref__",
+        "_gateway",
+        "_idle",
+        "_name",
+        "_told",
+        "origin",
+        "patience",
+        "retired",
+    )
 
     def __init__(self, gateway: Gateway, origin: Origin) -> None:
         self.origin = origin
         self.retired = False
+        self.patience = MAX_IDLE_SECONDS
+        self._told = -1.0
         self._gateway = gateway
         self._name = gateway.resolver.name(origin.host)
         self._idle: list[UpstreamConnection] = []
@@ -39,7 +58,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if now - connection.idle_since < MAX_IDLE_SECONDS:
+            if now - connection.idle_since < self.patience:
                 return connection
             connection.transport.abort()
         return None
@@ -52,17 +71,37 @@ class Pool:
         connection.idle_since = self._gateway.now
         self._idle.append(connection)
 
+    def told(self, seconds: float) -> None:
+        """The server says how long it lets connections idle."""
+        if seconds != self._told:
+            self._told = seconds
+            safe = max(seconds - MARGIN_SECONDS, seconds / 2)
+            self.patience = min(safe, MAX_IDLE_SECONDS)
+
     def drop(self, connection: UpstreamConnection) -> None:
-        """Forget a connection that died while idle."""
+        """Forget a connection that is of no use any more."""
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """Forget a connection that its server closed, idle or not."""
+        if connection not in self._idle:
+            return
+        self._idle.remove(connection)
+        idled = self._gateway.clock() - connection.idle_since
+        if self._told < 0:
+            # What it idled is counted from the tick before: up to a second too much.
+            learnt = max(SAFE_IDLE_SECONDS, idled - 1.0 - MARGIN_SECONDS)
+            self.patience = min(self.patience, learnt)
 
     def expire(self, now: float) -> None:
         """Close what has idled too long, or leads to an address that its name has no more; called
         at every tick.
         """
         idle = self._idle
-        while idle and now - idle[0].idle_since >= MAX_IDLE_SECONDS:
+        while idle and now - idle[0].idle_since >= self._allowed(len(idle)):
+            if now - idle[0].idle_since >= self.patience and self._told < 0:
+                self.patience = min(self.patience * LONGER, MAX_IDLE_SECONDS)
             idle.pop(0).transport.abort()
         if idle and not self._name.fixed:
             self._name.used = now
@@ -70,6 +109,9 @@ class Pool:
             for connection in [each for each in idle if each.address not in recent]:
                 idle.remove(connection)
                 connection.transport.abort()
+
+    def _allowed(self, number: int) -> float:
+        return self.patience if number <= MOST_BEYOND else min(self.patience, SAFE_IDLE_SECONDS)
 
     def retire(self) -> None:
         """Close what is idle now, and each connection in use when it comes back."""

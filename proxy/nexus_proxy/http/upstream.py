@@ -209,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.relay = None
         self._reusable = False
         if exchange is None:
-            self.pool.drop(self)
+            self.pool.closed(self)
             return
         try:
             if exc is None and self.headed and self.answer.until_eof:
@@ -252,12 +252,14 @@ class UpstreamConnection(asyncio.Protocol):
         lines = b"".join(self._lines)
         answer.settle(status, lines)
         self.headed = True
+        if answer.idle_seconds >= 0:
+            self.pool.told(answer.idle_seconds)
         if status < 100 or len(lines) > MAX_HEAD_BYTES:
             answer.malformed = True
         length = answer.length
         if length is not None:
             self.length = length
-            if self._parser.should_keep_alive() and status not in BODILESS:
+            if self._may_be_kept() and status not in BODILESS:
                 self._known.learn(self._first, answer)
         self._first = b""
 
@@ -274,4 +276,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.headed and not self.complete:
             self.complete = True
-            self._reusable = self._parser.should_keep_alive() and not self.answer.until_eof
+            self._reusable = self._may_be_kept() and not self.answer.until_eof
+
+    def _may_be_kept(self) -> bool:
+        return bool(self._parser.should_keep_alive()) and not self.answer.closes

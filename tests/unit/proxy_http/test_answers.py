@@ -212,6 +212,21 @@ async def test_a_connection_the_backend_closes_politely_is_not_used_again(stage:
     assert upstream.connections == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "connections"), [(b"keep-alive", 1), (b"keep-alive, close", 2), (b"x", 2)]
+)
+async def test_an_old_server_that_keeps_a_connection_says_so(
+    stage: Stage, options: bytes, connections: int
+) -> None:
+    whole = answer(BODY, more=b"Connection: %b\r\n" % options)
+    upstream = await stage.backend(says(whole.replace(b"HTTP/1.1", b"HTTP/1.0")))
+    client = await stage.client()
+    for _ in range(2):
+        await client.send(post())
+        assert (await client.receive()).body == BODY
+    assert upstream.connections == connections
+
+
 CUT = {
     "in a length": answer(b"x" * 200_000)[:-1],
     "in chunks": CHUNKED_HEAD + chunk(b"x" * 200_000) + b"5\r\nab",

@@ -104,7 +104,7 @@ def deaf(address: str, port: int) -> Iterator[None]:
 def new_connections(stage: Stage) -> None:
     """What idles now is closed: the next request needs a new connection."""
     for pool in tuple(stage.gateway.pools):
-        pool.expire(stage.clock() + 5)
+        pool.expire(stage.clock() + 60)
 
 
 async def test_a_name_is_asked_for_once_and_then_known(

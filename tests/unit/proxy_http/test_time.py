@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -137,15 +138,84 @@ async def test_a_connection_that_is_not_made_in_time_is_a_connect_error(stage: S
     assert stage.outcomes() == [Outcome.CONNECT_ERROR]
 
 
-async def test_an_idle_backend_connection_is_closed_before_its_server_would(
+async def test_a_backend_connection_may_idle_for_most_of_a_minute(stage: Stage) -> None:
+    upstream = await stage.backend(says(answer(GOOD)))
+    await stage.ask()
+    stage.tick(53)
+    assert not upstream.peers[0].lost.is_set()
+    stage.tick(56)
+    await until(upstream.peers[0].lost.is_set)
+
+
+@pytest.mark.parametrize(("said", "kept", "closed"), [(5, 3, 5), (1, 0.2, 1), (600, 53, 56)])
+async def test_a_backend_connection_idles_no_longer_than_its_server_says(
+    stage: Stage, said: int, kept: float, closed: float
+) -> None:
+    header = b"Keep-Alive: max=9, timeout=%d\r\n" % said
+    upstream = await stage.backend(says(answer(GOOD, more=header)))
+    await stage.ask()
+    stage.tick(kept)
+    assert not upstream.peers[0].lost.is_set()
+    stage.tick(closed)
+    await until(upstream.peers[0].lost.is_set)
+
+
+async def test_a_server_that_closes_an_idle_connection_is_believed_for_the_next(
     stage: Stage,
 ) -> None:
     upstream = await stage.backend(says(answer(GOOD)))
     await stage.ask()
+    (pool,) = stage.gateway.pools
+    stage.gateway.clock, real = lambda: real() + 20, stage.gateway.clock
+    upstream.peers[0].abort()
+    await until(lambda: pool.idle == 0)
+    assert 17 < pool.patience < 19, "a little sooner than it was"
+    stage.gateway.clock = real
+    await stage.ask()
+    upstream.peers[1].abort()
+    await until(lambda: pool.idle == 0)
+    assert pool.patience == 4, "a server that went says nothing of how patient it is"
+
+
+async def test_a_pool_grows_patient_again_with_a_server_that_leaves_connections_open(
+    stage: Stage,
+) -> None:
+    upstream = await stage.backend(says(answer(GOOD)))
+    await stage.ask()
+    (pool,) = stage.gateway.pools
+    pool.patience = 4.0
+    for number, patience in enumerate((5.0, 6.25)):
+        stage.tick(7)
+        await until(upstream.peers[number].lost.is_set)
+        assert pool.patience == patience
+        stage.tick(0)
+        await stage.ask()
+
+
+async def test_of_a_burst_few_connections_idle_for_long(stage: Stage) -> None:
+    upstream = await stage.backend(says(answer(GOOD)))
+    clients = [await stage.client() for _ in range(12)]
+    for client in clients:
+        await client.send(post())
+    for client in clients:
+        await client.receive()
+    (pool,) = stage.gateway.pools
+    assert pool.idle == upstream.connections == 12
     stage.tick(3)
-    assert not upstream.peers[0].lost.is_set()
+    assert pool.idle == 12
     stage.tick(5)
-    await until(upstream.peers[0].lost.is_set)
+    assert pool.idle == 8
+
+
+async def test_a_backend_connection_asks_whether_its_peer_is_there(stage: Stage) -> None:
+    await stage.backend(says(answer(GOOD)))
+    await stage.ask()
+    (pool,) = stage.gateway.pools
+    connection = pool.take(stage.clock())
+    assert connection is not None
+    opened = connection.transport.get_extra_info("socket")
+    assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    connection.abort()
 
 
 async def test_a_backend_that_moved_is_reached_where_it_is_now(stage: Stage) -> None:
