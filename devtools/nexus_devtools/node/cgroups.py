@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nexus_devtools.controlplane.processes import SYSTEM
 from nexus_devtools.node.errors import NodeError
-from nexus_devtools.node.layout import CGROUPS, NAME, NodePlace
+from nexus_devtools.node.layout import CGROUPS, NodePlace, site
 
 GONE_SECONDS = 20.0
 _INHERITED = ("cpuset.cpus", "cpuset.mems")
@@ -39,7 +39,8 @@ def create(place: NodePlace) -> None:
 
 def trees() -> list[Path]:
     """Our trees, in every hierarchy."""
-    return [root / NAME for root in hierarchies() if (root / NAME).is_dir()]
+    name = site().name
+    return [root / name for root in hierarchies() if (root / name).is_dir()]
 
 
 def members() -> set[int]:

@@ -21,7 +21,14 @@ from nexus_devtools.node import cgroups, components, configs, images, mounts, ne
 from nexus_devtools.node.commands import run
 from nexus_devtools.node.components import Process, Programs
 from nexus_devtools.node.errors import NodeError
-from nexus_devtools.node.layout import MOST_NODES, NAME, NodePlace, is_root, places, state_folder
+from nexus_devtools.node.layout import (
+    MOST_NODES,
+    NodePlace,
+    is_root,
+    places,
+    site,
+    state_folder,
+)
 from nexus_devtools.node.processes import end_all, naming
 from nexus_devtools.node.programs import CONTAINERD, KUBERNETES, built, missing, runc
 
@@ -52,8 +59,7 @@ class Cluster:
         programs = Programs(find_programs(), built(KUBERNETES), built(CONTAINERD))
         archives = images.archives()
         with Progress("starting the cluster"):
-            if not self.kubeconfig.exists():
-                pki.write(self.nodes, now=datetime.datetime.now(datetime.UTC))
+            pki.complete(self.nodes, now=datetime.datetime.now(datetime.UTC))
             network.put_up(self.nodes)
             self._start_control_plane(programs)
             for place in self.nodes:
@@ -90,7 +96,8 @@ class Cluster:
         _start(components.kube_proxy(place, programs, self.pki))
 
     def _wait_ready(self) -> None:
-        self.kubectl.run("apply", "-f", DNS, check=True)
+        dns = DNS.read_text().replace("ADDRESS", site().dns_address)
+        self.kubectl.run("apply", "-f", "-", input=dns, check=True)
         for place in self.nodes:
             kubelet = Process(f"kubelet-{place.number}", place, ())
             self._wait("the node", kubelet, "get", "node", place.name)
@@ -128,7 +135,7 @@ class Cluster:
 
 def remains() -> list[str]:
     """Everything of the cluster that is on the machine: empty after `down`."""
-    found = [f"process {pid}" for pid in naming(str(state_folder()))]
+    found = [f"process {pid}" for pid in naming(f"{state_folder()}/")]
     found += [f"mount {point}" for point in mounts.below(state_folder())]
     found += [f"cgroup {tree}" for tree in cgroups.trees()]
     found += network.remains()
@@ -147,9 +154,7 @@ def running_nodes() -> int:
 
 def _check_machine() -> None:
     if not is_root():
-        raise NodeError(
-            f"the cluster {NAME} needs root: run this as root, or make cluster-up alone"
-        )
+        raise NodeError("a node needs root on Linux: run this as root, or CLUSTER=controlplane")
     packages = missing()
     if packages:
         raise NodeError(f"apt-get install -y --no-install-recommends {' '.join(packages)}")

@@ -13,8 +13,6 @@ from pathlib import Path
 from nexus_devtools.controlplane.components import ISSUER
 from nexus_devtools.node.layout import (
     API_PORT,
-    POD_RANGE,
-    SERVICE_RANGE,
     NodePlace,
     state_folder,
 )
@@ -69,7 +67,7 @@ def apiserver(place: NodePlace, programs: Programs, made: ClusterPki) -> Process
         "service-account-issuer": ISSUER,
         "service-account-key-file": pki.service_account_key,
         "service-account-signing-key-file": pki.service_account_key,
-        "service-cluster-ip-range": SERVICE_RANGE,
+        "service-cluster-ip-range": place.site.service_range,
         "authorization-mode": "Node,RBAC",
         "enable-admission-plugins": "NodeRestriction",
         "kubelet-client-certificate": made.kubelet_client.certificate,
@@ -136,7 +134,7 @@ def kube_proxy(place: NodePlace, programs: Programs, made: ClusterPki) -> Proces
     """The node's Services, by rules in its own network namespace."""
     flags: dict[str, object] = {
         "kubeconfig": made.kubeconfig("kube-proxy"),
-        "cluster-cidr": POD_RANGE,
+        "cluster-cidr": place.site.pod_range,
         "hostname-override": place.name,
         "proxy-mode": "iptables",
         "conntrack-max-per-core": 0,

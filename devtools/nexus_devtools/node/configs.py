@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from nexus_devtools.node.images import PAUSE_IMAGE
-from nexus_devtools.node.layout import DNS_ADDRESS, NodePlace
+from nexus_devtools.node.layout import NodePlace
 from nexus_devtools.node.pki import ClusterPki
 from nexus_devtools.node.programs import CNI_FOLDER
 
@@ -87,7 +87,7 @@ def kubelet(place: NodePlace, made: ClusterPki) -> str:
         },
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{place.containerd}",
-        "clusterDNS": [DNS_ADDRESS],
+        "clusterDNS": [place.site.dns_address],
         "clusterDomain": "cluster.local",
         "tlsCertFile": str(server.certificate),
         "tlsPrivateKeyFile": str(server.key),
@@ -100,6 +100,8 @@ def kubelet(place: NodePlace, made: ClusterPki) -> str:
         },
         # Pods come and go quickly here.
         "nodeStatusUpdateFrequency": "5s",
+        # Secrets and tokens that changed are in their files soon.
+        "syncFrequency": "10s",
         "volumePluginDir": str(place.folder / "volume-plugins"),
         "podLogsDir": str(place.folder / "pod-logs"),
     }

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 
 from nexus_devtools.node.commands import run, succeeds
 from nexus_devtools.node.layout import (
-    BRIDGE,
-    HOST_ADDRESS,
     MOST_NODES,
     NAMESPACES,
-    POD_RANGE,
-    SERVICE_RANGE,
     NodePlace,
+    Site,
     places,
+    site,
 )
 
 
@@ -32,18 +30,22 @@ def inside(place: NodePlace) -> tuple[str, ...]:
 
 def put_up(nodes: Sequence[NodePlace]) -> None:
     """Make it, or complete what is there."""
-    if not succeeds("ip", "link", "show", BRIDGE):
-        run("ip", "link", "add", BRIDGE, "type", "bridge")
-    run("ip", "address", "replace", f"{HOST_ADDRESS}/24", "dev", BRIDGE)
-    run("ip", "link", "set", BRIDGE, "up")
+    here = nodes[0].site
+    _bridge(here)
     for place in nodes:
         _connect(place)
     for place in nodes:
         _route(place, nodes)
-    first = nodes[0]
-    run("ip", "route", "replace", SERVICE_RANGE, "via", first.address, "dev", BRIDGE)
-    for place in nodes:
-        run("ip", "route", "replace", place.pods, "via", place.address, "dev", BRIDGE)
+    reached = [(here.service_range, nodes[0]), *((place.pods, place) for place in nodes)]
+    for addresses, place in reached:
+        run("ip", "route", "replace", addresses, "via", place.address, "dev", here.bridge)
+
+
+def _bridge(here: Site) -> None:
+    if not succeeds("ip", "link", "show", here.bridge):
+        run("ip", "link", "add", here.bridge, "type", "bridge")
+    run("ip", "address", "replace", f"{here.host_address}/24", "dev", here.bridge)
+    run("ip", "link", "set", here.bridge, "up")
 
 
 def _connect(place: NodePlace) -> None:
@@ -52,7 +54,7 @@ def _connect(place: NodePlace) -> None:
     if not succeeds("ip", "link", "show", place.link):
         peer = ("peer", "name", "eth0", "netns", place.netns)
         run("ip", "link", "add", place.link, "type", "veth", *peer)
-    run("ip", "link", "set", place.link, "master", BRIDGE, "up")
+    run("ip", "link", "set", place.link, "master", place.site.bridge, "up")
     node = inside(place)
     run(*node, "ip", "link", "set", "lo", "up")
     run(*node, "ip", "address", "replace", f"{place.address}/24", "dev", "eth0")
@@ -63,10 +65,20 @@ def _connect(place: NodePlace) -> None:
 def _route(place: NodePlace, nodes: Sequence[NodePlace]) -> None:
     node = inside(place)
     # Without it a Service's address has no route, and the rules that translate it never see it.
-    run(*node, "ip", "route", "replace", "default", "via", HOST_ADDRESS)
+    run(*node, "ip", "route", "replace", "default", "via", place.site.host_address)
     for other in nodes:
         if other != place:
             run(*node, "ip", "route", "replace", other.pods, "via", other.address)
+
+
+def cut(place: NodePlace) -> None:
+    """Pull the node's cable: it runs on, and nothing reaches it or comes from it."""
+    run("ip", "link", "set", place.link, "down")
+
+
+def mend(place: NodePlace) -> None:
+    """Put the cable back."""
+    run("ip", "link", "set", place.link, "up")
 
 
 def take_down() -> None:
@@ -75,15 +87,15 @@ def take_down() -> None:
         if (NAMESPACES / place.netns).exists():
             run("ip", "netns", "delete", place.netns)
         succeeds("ip", "link", "delete", place.link)
-    succeeds("ip", "link", "delete", BRIDGE)
+    succeeds("ip", "link", "delete", site().bridge)
 
 
 def remains() -> list[str]:
     """What is there of it: links, namespaces, routes."""
-    nodes = places(MOST_NODES)
+    here, nodes = site(), places(MOST_NODES)
     found = [f"network namespace {p.netns}" for p in nodes if (NAMESPACES / p.netns).exists()]
-    links = (BRIDGE, *(place.link for place in nodes))
+    links = (here.bridge, *(place.link for place in nodes))
     found += [f"link {link}" for link in links if succeeds("ip", "link", "show", link)]
     routes = run("ip", "route", "show").splitlines()
-    ranges = (POD_RANGE, SERVICE_RANGE, *(place.pods for place in nodes))
+    ranges = (here.pod_range, here.service_range, *(place.pods for place in nodes))
     return found + [f"route {route}" for route in routes if route.split()[0] in ranges]

@@ -21,8 +21,8 @@ from nexus_devtools.controlplane.certificates import (
 from nexus_devtools.controlplane.kubeconfig import Cluster, write_kubeconfig
 from nexus_devtools.node.layout import API_PORT, NodePlace, state_folder
 
-ADMIN = ("nexus-admin", "system:masters")
-COMPONENTS = {
+ADMIN: tuple[str, str | None] = ("nexus-admin", "system:masters")
+COMPONENTS: dict[str, tuple[str, str | None]] = {
     "kube-controller-manager": ("system:kube-controller-manager", None),
     "kube-scheduler": ("system:kube-scheduler", None),
     "kube-proxy": ("system:kube-proxy", None),
@@ -51,31 +51,49 @@ def pki() -> ClusterPki:
     return ClusterPki(certificates_in(folder), _pair(folder, "kubelet-client"), folder)
 
 
-def write(nodes: Sequence[NodePlace], *, now: datetime.datetime) -> ClusterPki:
-    """Create the CA, everything it signs, and the kubeconfigs."""
+def complete(nodes: Sequence[NodePlace], *, now: datetime.datetime) -> ClusterPki:
+    """Create what is missing of the CA, everything it signs, and the kubeconfigs."""
     made = pki()
-    write_certificates(made.folder, now=now)
-    authority = made.certificates.authority
-    first = nodes[0].address
-    server = made.certificates.server
-    issue(authority, server, common_name="kube-apiserver", addresses=[first], now=now)
-    who = "kube-apiserver-kubelet-client"
-    issue(authority, made.kubelet_client, common_name=who, organization="system:masters", now=now)
+    # The last that a node gets is its kubeconfig: with it, all is there.
+    if not made.kubeconfig(nodes[0].name).exists():
+        _write_control_plane(made, nodes[0], now)
     for place in nodes:
-        pair = made.kubelet_server(place)
-        issue(authority, pair, common_name=place.name, addresses=[place.address], now=now)
-    for name, (common_name, organization) in _identities(nodes).items():
-        client = _pair(made.folder, f"client-{name}")
-        issue(authority, client, common_name=common_name, organization=organization, now=now)
-        _kubeconfig(made, name, client, first)
+        if not made.kubeconfig(place.name).exists():
+            _write_node(made, place, nodes[0], now)
     return made
 
 
-def _identities(nodes: Sequence[NodePlace]) -> dict[str, tuple[str, str | None]]:
-    kubelets: dict[str, tuple[str, str | None]] = {
-        place.name: (f"system:node:{place.name}", "system:nodes") for place in nodes
-    }
-    return {"admin": ADMIN, **COMPONENTS, **kubelets}
+def _write_control_plane(made: ClusterPki, first: NodePlace, now: datetime.datetime) -> None:
+    write_certificates(made.folder, now=now)
+    authority, server = made.certificates.authority, made.certificates.server
+    addresses = [first.address, first.site.api_address]
+    issue(authority, server, common_name="kube-apiserver", addresses=addresses, now=now)
+    who = "kube-apiserver-kubelet-client"
+    issue(authority, made.kubelet_client, common_name=who, organization="system:masters", now=now)
+    for name, identity in {"admin": ADMIN, **COMPONENTS}.items():
+        _client(made, name, identity, first, now)
+
+
+def _write_node(
+    made: ClusterPki, place: NodePlace, first: NodePlace, now: datetime.datetime
+) -> None:
+    authority, pair = made.certificates.authority, made.kubelet_server(place)
+    issue(authority, pair, common_name=place.name, addresses=[place.address], now=now)
+    _client(made, place.name, (f"system:node:{place.name}", "system:nodes"), first, now)
+
+
+def _client(
+    made: ClusterPki,
+    name: str,
+    identity: tuple[str, str | None],
+    first: NodePlace,
+    now: datetime.datetime,
+) -> None:
+    common_name, organization = identity
+    pair = _pair(made.folder, f"client-{name}")
+    authority = made.certificates.authority
+    issue(authority, pair, common_name=common_name, organization=organization, now=now)
+    _kubeconfig(made, name, pair, first.address)
 
 
 def _kubeconfig(made: ClusterPki, name: str, client: Pair, address: str) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nexus_devtools.backends.weights import weights
 from nexus_devtools.controlplane.paths import REPOSITORY
 from nexus_devtools.node.images import BASE_IMAGE
 
@@ -19,18 +20,32 @@ CONTROL_PORT = 8001
 MOUNTED = {"checkout": str(REPOSITORY), "python": sys.base_prefix}
 
 
-def simulated(name: str, *, models: Sequence[str] = ("m",), script: str = "{}") -> list[Any]:
+def simulated(
+    name: str, *, models: Sequence[str] = ("m",), script: str = "{}", node: str | None = None
+) -> list[Any]:
     """A simulated backend and its Service, scripted through its control port."""
     ports = (f"--port={PORT}", f"--control-port={CONTROL_PORT}")
     command = [PYTHON, "-m", "nexus_devtools.backends.simulated", "--host=0.0.0.0", *ports]
     command += [f"--name={name}", f"--models={','.join(models)}", f"--script={script}"]
-    return [pod(name, command, ready="/health"), service(name)]
+    return [pod(name, command, ready="/health", node=node), service(name)]
 
 
 def model(name: str) -> list[Any]:
-    """A real, small language model and its Service."""
+    """A real, small language model and its Service; the host's weights are mounted."""
     command = [PYTHON, "-m", "nexus_devtools.backends.model_server", "--host=0.0.0.0"]
-    return [pod(name, [*command, f"--port={PORT}"], ready="/health"), service(name)]
+    made = pod(name, [*command, f"--port={PORT}"], ready="/health")
+    (container,) = made["spec"]["containers"]
+    mount = {"name": "models", "mountPath": "/tmp/nexus-kubernetes/models", "readOnly": True}
+    container["volumeMounts"].append(mount)
+    folder = str(weights().parent)
+    made["spec"]["volumes"].append({"name": "models", "hostPath": {"path": folder}})
+    return [made, service(name)]
+
+
+def guarded(name: str, key: str) -> list[Any]:
+    """A backend that wants a key, and its Service."""
+    command = [PYTHON, "-m", "nexus_devtools.node.guarded", f"--port={PORT}", f"--key={key}"]
+    return [pod(name, command, ready="/health"), service(name)]
 
 
 def pod(
@@ -41,6 +56,7 @@ def pod(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     restart: str = "Always",
+    node: str | None = None,
 ) -> dict[str, Any]:
     """One container with this command; `ready`: the path that says so on PORT."""
     container: dict[str, Any] = {
@@ -74,6 +90,7 @@ def pod(
             "restartPolicy": restart,
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 2,
+            "nodeSelector": {"kubernetes.io/hostname": node} if node else {},
             "containers": [container],
             "volumes": [
                 {"name": each, "hostPath": {"path": path}} for each, path in MOUNTED.items()
@@ -105,4 +122,15 @@ def backend(name: str, **spec: Any) -> dict[str, Any]:
         "kind": "LLMBackend",
         "metadata": {"name": name},
         "spec": {**namespace_free, **spec},
+    }
+
+
+def policy(**spec: Any) -> dict[str, Any]:
+    """The QualityPolicy of a namespace whose figures and recoveries are awaited by a test."""
+    recovery = {"baseExclusionSeconds": 3, "maxExclusionSeconds": 12, "slowStartSeconds": 2}
+    return {
+        "apiVersion": "nexus.dev/v1alpha1",
+        "kind": "QualityPolicy",
+        "metadata": {"name": "default"},
+        "spec": {"metricsIntervalSeconds": 1, "recovery": recovery, **spec},
     }
