@@ -89,7 +89,9 @@ class BudgetDesk:
         now = self._clock()
         for gauge in (metrics.budget_spending, metrics.budget_limit, metrics.unpriced):
             gauge.clear()
-        for namespace in self._budgets.namespaces():
+        # A reporter that may speak for every namespace may name what is none.
+        real = {*self._registry.routing.namespaces(), *self._registry.backends.namespaces()}
+        for namespace in real.intersection(self._budgets.namespaces()):
             spent = self._budgets.spent(namespace, now) / NANO
             metrics.budget_spending.labels(namespace).set(spent)
         for namespace in self._registry.routing.namespaces():

@@ -1,12 +1,14 @@
 """What `/metrics` shows of a proxy: plain counters, read when a scrape comes.
 
 No metric object is touched by the hot path. Labels are bounded: endpoints, statuses, outcomes, and
-backends as `namespace/name`; never a model that a client made up, never a user.
+backends as `namespace/name`; never a model that a client made up, never a user, nor a status that
+a backend made up: what has no name counts as its class, such as `5xx`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -46,6 +48,9 @@ _GAUGES = (
     (names.ACTIVE_DOWNSTREAMS, "Client connections open", "active_downstreams"),
     (names.ACTIVE_STREAMS, "Streams under way", "active_streams"),
 )
+_NAMED = frozenset({499, *(status.value for status in HTTPStatus if status >= 200)})
+# Those with a name, of any version of Python, and the classes 2xx to 9xx of those without.
+STATUS_LABELS = 70
 _WORST_FIRST = (Standing.OUT, Standing.PROBING, Standing.SLOW_START, Standing.ADMITTED)
 
 Extra = Callable[[], Iterable[Metric]]
@@ -100,8 +105,12 @@ class ProxyCollector(Collector):
         family = CounterMetricFamily(
             names.REQUESTS, "Requests by endpoint and status", labels=("endpoint", "status")
         )
+        found: dict[tuple[str, str], int] = {}
         for (endpoint, status), count in self._counters.requests.items():
-            family.add_metric((endpoint, str(status)), count)
+            key = endpoint, str(status) if status in _NAMED else f"{status // 100}xx"
+            found[key] = found.get(key, 0) + count
+        for labels, count in found.items():
+            family.add_metric(labels, count)
         return family
 
     def _queue(self) -> Iterator[Metric]:
