@@ -28,6 +28,7 @@ import uvloop
 from bench.bytepath import cores, cpu_ns, free_ports, process, proxy_command
 from bench.bytepath_backend import ANSWER, CHUNK
 from bench.bytepath_load import body, request, run
+from bench.exchange import STREAM_HEAD, RequestReader
 from bench.table import show
 
 COUNTS = (1_000, 10_000)
@@ -35,10 +36,6 @@ EVERY = 10.0
 HOLD_SECONDS = 12.0
 AT_ONCE = 256
 RESERVED = 100  # descriptors that are not streams: the listener, the pools, the files of Python
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
-    b"transfer-encoding: chunked\r\n\r\n"
-)
 
 
 def raise_limit() -> int:
@@ -53,7 +50,7 @@ class Backend(asyncio.Protocol):
 
     def __init__(self, streams: deque[tuple[float, Backend]]) -> None:
         self._streams = streams
-        self._got = b""
+        self._reader = RequestReader()
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,17 +60,14 @@ class Backend(asyncio.Protocol):
         self.transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._got += data
-        head, blank, content = self._got.partition(b"\r\n\r\n")
-        _, found, size = head.lower().partition(b"content-length:")
-        if not blank or (found and len(content) < int(size.split(b"\r\n", 1)[0])):
+        asked = self._reader.feed(data)
+        if asked is None:
             return
-        self._got = b""
         assert self.transport is not None
-        if b'"stream":true' not in content[-64:]:
+        if b'"stream":true' not in asked[1][-64:]:
             self.transport.write(ANSWER)
             return
-        self.transport.write(_HEAD + CHUNK)
+        self.transport.write(STREAM_HEAD + CHUNK)
         self._streams.append((time.monotonic() + EVERY, self))
 
 

@@ -8,289 +8,37 @@ they leave it alone. The same without a proxy between says how many events the h
 (what it sends it reads in the same turn, so that these ages say little), and when it is the harness
 that gives out first: then the candidates' CPU per event says how many streams their core would
 hold. Not a test: nothing passes or fails.
-
-`python -m bench.streams harness PORT` is the other process: a line `PORT COUNT SECONDS PID` on
-its standard input is a round.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
-import uvloop
-from bench.bytepath import cores, cpu_ns, free_ports, nginx_command, process, proxy_command
-from bench.bytepath_backend import ANSWER, CHUNK
-from bench.bytepath_load import body, request
+from bench.bytepath import cores, free_ports, nginx_command, process, proxy_command
 from bench.idlestreams import raise_limit
 from bench.sidebyside import proxy_by_system_python, system_python
-from bench.table import percentile, show
+from bench.streams_backend import MILLISECONDS
+from bench.table import show
 
 COUNTS = (500, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 4000)
 ROUNDS = 3
 SECONDS = 1.5
-SETTLE_SECONDS = 0.5
-OPEN_SECONDS = 40.0
-MILLISECONDS = 33  # between two events of a stream: as many groups of streams, one each tick
 GOAL_MS = 50.0
 KEPT = 0.98  # of the events that were to be: with less, nothing is held
 FULL = 0.95  # of a core: whoever has that much to do is the limit
 MISSES = 2  # levels in a row: one may be the machine's
 QUIET = 0.1  # of a core that others took from a process while it was measured
 TRIES = 4
-AT_ONCE = 128  # streams that are being opened
 DIRECT = "no proxy"
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
-    b"transfer-encoding: chunked\r\n\r\n"
-)
-_MARK = b'"content":" '
-_DIGITS = 18
-_BEFORE, _AFTER = CHUNK.split(b"\r\n", 1)[1][:-2].split(b'"content":" the', 1)
-_SIZE = len(_BEFORE) + len(_MARK) + _DIGITS + len(_AFTER)
-_PREFIX = b"%x\r\n%b%b" % (_SIZE, _BEFORE, _MARK)
-_SUFFIX = _AFTER + b"\r\n"
-
-
-def event() -> bytes:
-    """An event that is sent now, as a chunk."""
-    return _PREFIX + b"%0*d" % (_DIGITS, time.monotonic_ns()) + _SUFFIX
-
-
-class Sender(asyncio.Protocol):
-    """A connection of the backend: a stream, or a probe that is answered at once."""
-
-    def __init__(self, groups: Sequence[set[Sender]]) -> None:
-        self._groups = groups
-        self._group: set[Sender] = set()
-        self._got = b""
-        self._descriptor = -1
-        self._direct = True
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._descriptor = transport.get_extra_info("socket").fileno()
-
-    def eof_received(self) -> None:
-        self._group.discard(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._group.discard(self)
-        self.over.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        self._got += data
-        head, blank, content = self._got.partition(b"\r\n\r\n")
-        _, found, size = head.lower().partition(b"content-length:")
-        if not blank or (found and len(content) < int(size.split(b"\r\n", 1)[0])):
-            return
-        self._got = b""
-        if head.startswith(b"POST"):
-            self._transport.write(_HEAD + event())
-            self._group = min(self._groups, key=len)
-            self._group.add(self)
-        else:
-            self._transport.write(ANSWER)
-
-    def send(self, chunk: bytes) -> None:
-        """Write past the transport, which is for what the socket does not take."""
-        written = 0
-        if self._direct:
-            try:
-                written = os.write(self._descriptor, chunk)
-            except BlockingIOError:
-                pass
-            except ConnectionError:
-                return
-        if written < len(chunk):
-            self._direct = False  # what came later must not overtake
-            self._transport.write(chunk[written:])
-
-
-class Pace:
-    """The one timer: every millisecond the next group, and how late that was, in ns."""
-
-    def __init__(self) -> None:
-        self.groups: list[set[Sender]] = [set() for _ in range(MILLISECONDS)]
-        self.late = array("q")
-        self._turn = 0
-        self._loop = asyncio.get_running_loop()
-        self._due = 0
-        self._running = False
-
-    def start(self) -> None:
-        """From now on."""
-        self._due = time.monotonic_ns()
-        self._running = True
-        self.tick()
-
-    def stop(self) -> None:
-        """No more events."""
-        self._running = False
-
-    def tick(self) -> None:
-        """Send to a group. One that is behind gives way to what has to be read, then goes on."""
-        now = time.monotonic_ns()
-        if not self._running:
-            return
-        if now >= self._due:
-            self.late.append(now - self._due)
-            group = self.groups[self._turn]
-            for sender in tuple(group):
-                sender.send(event())
-            self._turn = (self._turn + 1) % MILLISECONDS
-            self._due += 1_000_000
-        if self._due > time.monotonic_ns():
-            self._loop.call_later(0.001, self.tick)  # less than a millisecond would spin
-        else:
-            self._loop.call_soon(self.tick)
-
-
-class Receiver(asyncio.Protocol):
-    """A client: asks for a stream, and notes how old each event is, in ns."""
-
-    def __init__(self, content: bytes, begun: asyncio.Semaphore, ages: array[int]) -> None:
-        self._content = content
-        self._begun = begun
-        self._append = ages.append
-        self._rest = b""
-        self.any = False
-        self.lost = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self._content)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-
-    def data_received(self, data: bytes) -> None:
-        now = time.monotonic_ns()
-        if self._rest:
-            data = self._rest + data
-        done, at = 0, data.find(_MARK)
-        while at >= 0 and at + len(_MARK) + _DIGITS <= len(data):
-            done = at + len(_MARK) + _DIGITS
-            stamp = data[at + len(_MARK) : done]
-            if stamp.isdigit():  # else a chunk's head is in it: one event less than was sent
-                self._append(now - int(stamp))
-            at = data.find(_MARK, done)
-        self._rest = b"" if data.endswith(_SUFFIX) else data[done:]
-        if done and not self.any:
-            self.any = True
-            self._begun.release()
-
-
-async def opened(port: int, count: int, ages: array[int]) -> list[Receiver]:
-    """`count` streams that have begun."""
-    loop = asyncio.get_running_loop()
-    begun = asyncio.Semaphore(AT_ONCE)
-    content = request(body(size=512, stream=True))
-    receivers = []
-    async with asyncio.timeout(OPEN_SECONDS):
-        for _ in range(count):
-            await begun.acquire()
-            made = await loop.create_connection(
-                lambda: Receiver(content, begun, ages), "127.0.0.1", port
-            )
-            receivers.append(made[1])
-        for _ in range(AT_ONCE):  # all places are free again: every stream has begun
-            await begun.acquire()
-    return receivers
-
-
-def waited_ns(pid: int) -> int:
-    """How long a process and its children were ready and had no core, in nanoseconds."""
-    tasks = Path(f"/proc/{pid}/task")
-    children = (tasks / str(pid) / "children").read_text().split()
-    own = sum(int((task / "schedstat").read_text().split()[1]) for task in tasks.iterdir())
-    return own + sum(waited_ns(int(child)) for child in children)
-
-
-class Account:
-    """What a process has had of a core, and waited for one, since this was made."""
-
-    def __init__(self, name: str, pid: int) -> None:
-        self._name = name
-        self._pid = pid
-        self._used = cpu_ns(pid)
-        self._waited = waited_ns(pid)
-        self._began = time.monotonic_ns()
-
-    def shares(self) -> dict[str, float]:
-        """Both as shares of the time since."""
-        took = time.monotonic_ns() - self._began
-        used, waited = cpu_ns(self._pid) - self._used, waited_ns(self._pid) - self._waited
-        return {self._name: used / took, f"{self._name}_waited": waited / took}
-
-
-async def hung_up(groups: Sequence[set[Sender]]) -> None:
-    """The backend has seen its streams go."""
-    async with asyncio.timeout(OPEN_SECONDS):
-        for group in groups:
-            for sender in tuple(group):
-                await sender.over
-
-
-async def one_round(
-    pace: Pace, port: int, count: int, *, seconds: float, accounts: Mapping[str, int]
-) -> dict[str, float]:
-    """Open, measure, hang up."""
-    ages = array("q")
-    receivers = await opened(port, count, ages)
-    pace.start()
-    await asyncio.sleep(SETTLE_SECONDS)
-    del ages[:], pace.late[:]
-    began = time.monotonic()
-    running = [Account(name, pid) for name, pid in accounts.items()]
-    await asyncio.sleep(seconds)
-    figures = {"events": float(len(ages)), "seconds": time.monotonic() - began}
-    for account in running:
-        figures |= account.shares()
-    pace.stop()
-    figures["p50_ms"] = percentile(ages, 0.50) / 1e6
-    figures["p99_ms"] = percentile(ages, 0.99) / 1e6
-    figures["late_ms"] = percentile(pace.late, 0.99) / 1e6
-    figures["lost"] = sum(receiver.lost for receiver in receivers)
-    for receiver in receivers:
-        receiver.transport.abort()
-    await hung_up(pace.groups)
-    return figures
-
-
-async def harness(port: int) -> None:
-    """Serve on `port`, and measure whatever is asked for on standard input."""
-    loop = asyncio.get_running_loop()
-    pace = Pace()
-    await loop.create_server(lambda: Sender(pace.groups), "127.0.0.1", port, backlog=4096)
-    gc.disable()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        target, count, seconds, pid = line.split()
-        accounts = {"harness": os.getpid()} | ({"core": int(pid)} if int(pid) else {})
-        try:
-            figures = await one_round(
-                pace, int(target), int(count), seconds=float(seconds), accounts=accounts
-            )
-        except TimeoutError:
-            sys.exit(f"{count} streams did not begin in {OPEN_SECONDS:.0f} s")
-        print(json.dumps(figures), flush=True)
-        gc.collect()
-
-
 LIMITS = {"harness": "the harness", "core": "its core"}
 
 
@@ -364,7 +112,7 @@ class Harness:
 @contextmanager
 def started(port: int, core: int) -> Iterator[Harness]:
     """The harness on its core; its end is the end of its standard input."""
-    command = ["taskset", "-c", str(core), sys.executable, "-m", "bench.streams", "harness"]
+    command = ["taskset", "-c", str(core), sys.executable, "-m", "bench.streams_harness"]
     with subprocess.Popen(
         [*command, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -473,7 +221,3 @@ def main() -> None:
         everyone: dict[str, tuple[int, int]] = {DIRECT: (backend, 0)}
         everyone |= {name: (port, pid) for name, port, pid in found}
         climb(everyone, load)
-
-
-if __name__ == "__main__":
-    uvloop.run(harness(int(sys.argv[2])))
