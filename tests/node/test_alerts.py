@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -42,20 +43,37 @@ def test_each_alert_fires_and_resolves_as_its_case_says(rules: Path) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_every_alert_has_a_case_in_which_it_fires(rules: Path) -> None:
+def rule_names(rules: Path, kind: str) -> set[str]:
     groups = yaml.safe_load((rules / "rules.yaml").read_text())["groups"]
-    alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
-    cases = yaml.safe_load((rules / "alerts.yaml").read_text())["tests"]
-    fired = {
-        each["alertname"] for c in cases for each in c["alert_rule_test"] if each["exp_alerts"]
-    }
-    assert fired == alerts
+    return {rule[kind] for group in groups for rule in group["rules"] if kind in rule}
+
+
+def cases(rules: Path, kind: str) -> list[dict[str, Any]]:
+    found = yaml.safe_load((rules / "alerts.yaml").read_text())["tests"]
+    return [each for case in found for each in case.get(kind, ())]
+
+
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(
+    rules: Path,
+) -> None:
+    alerts, told = rule_names(rules, "alert"), cases(rules, "alert_rule_test")
+    assert {each["alertname"] for each in told if each["exp_alerts"]} == alerts
+    assert {each["alertname"] for each in told if not each["exp_alerts"]} == alerts
+    burns = [one["exp_labels"].get("burn") for each in told for one in each["exp_alerts"]]
+    assert {"fast", "slow"} <= set(burns)
+
+
+def test_every_recording_rule_has_a_case(rules: Path) -> None:
+    tested = {each["expr"] for each in cases(rules, "promql_expr_test")}
+    assert tested == rule_names(rules, "record")
 
 
 def test_a_case_that_is_wrong_is_noticed(rules: Path) -> None:
-    cases = (rules / "alerts.yaml").read_text()
-    (rules / "alerts.yaml").write_text(cases.replace("shop/a is excluded", "shop/b is excluded"))
-    assert promtool("test", "rules", rules / "alerts.yaml").returncode != 0
+    good = (rules / "alerts.yaml").read_text()
+    for right, wrong in (("shop/a is excluded", "shop/b is excluded"), ("value: 2}", "value: 3}")):
+        assert good.count(right)
+        (rules / "alerts.yaml").write_text(good.replace(right, wrong))
+        assert promtool("test", "rules", rules / "alerts.yaml").returncode != 0, wrong
 
 
 def test_rules_use_metrics_that_exist() -> None:
