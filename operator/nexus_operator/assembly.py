@@ -86,6 +86,7 @@ class Parts:
             kube=self.kube,
             identity=self._identity,
             deposed=self._wires.deposed,
+            resumed=self._resume,
             own_slot=own_slot,
         )
         self.metrics.leader.set_function(lambda: float(self.leader.leading))
@@ -243,6 +244,11 @@ class Parts:
         answer = self.evaluator.merge(reporter, report)
         self.aside.grown(len(self.engine.ledger.reporters))
         return answer
+
+    def _resume(self, away: float) -> None:
+        """Reports were refused for `away` seconds, and are taken again."""
+        now = self.clock()
+        self.engine.resume(now - away, now)
 
     def _namespace_of(self, uid: str) -> str | None:
         backend = self.registry.backends.get(uid)

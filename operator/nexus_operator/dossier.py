@@ -140,19 +140,20 @@ class Dossiers:
         inherited = self._inherited.setdefault(uid, published(backend.status) is not None)
         if inherited and (opinion.stall is not None or self._engine.renewed(uid)):
             inherited = self._inherited[uid] = False
-        young = now - self._engine.started < STARTING_SECONDS
+        young = now - self._engine.listening < STARTING_SECONDS
         hold = not self._engine.renewed(uid) and (not opinion.voices or (inherited and young))
         return mending(backend, opinion, hold=hold)
 
     def _starting(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
         """Whether the proxies known from the status have not all been heard yet."""
         published = backend.status.quality
-        if published is None or now - self._engine.started >= STARTING_SECONDS:
+        if published is None or now - self._engine.listening >= STARTING_SECONDS:
             return False
-        return assessment.reporters < max(1, published.reporters or 0)
+        fewer = assessment.reporters < max(1, published.reporters or 0)
+        return fewer or self._engine.collecting(backend.metadata.uid, assessment.reporters, now)
 
     def _unheard(self, backend: LLMBackend, assessment: Assessment, now: float) -> bool:
         """Whether what was published says more than this process can know so soon."""
-        young = now - self._engine.started < STARTING_SECONDS
+        young = now - self._engine.listening < STARTING_SECONDS
         none = young and backend.status.state is not None and not assessment.reporters
         return none or self._starting(backend, assessment, now)

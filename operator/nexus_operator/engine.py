@@ -107,13 +107,20 @@ class FleetEngine(Engine):
 
     def begin(self, now: float) -> None:
         """Starts to judge now: nothing was heard yet, however long the process stood by."""
-        self.started = now
+        self.started = self.listening = now
         self.remember(Ledger(now))
 
     def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
         """The rule that would exclude the backend or a model of it now, were `policy` in force."""
         docket = replace(self._backends[uid], policy=policy)
-        hearing = Hearing(docket, self.ledger, now=now, started=self.started, random=self._random)
+        hearing = Hearing(
+            docket,
+            self.ledger,
+            now=now,
+            started=self.started,
+            listening=self.listening,
+            random=self._random,
+        )
         firing = hearing.firing()
         return firing if firing is not None and firing.quorum else None
 

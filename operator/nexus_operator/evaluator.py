@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 
 from nexus_api.meta import BACKEND_PLURAL
@@ -53,7 +54,7 @@ class Evaluator:
         self._wake = asyncio.Event()
         self._looked: dict[str, float] = {}
         self._expired = clock()
-        self._starting = True
+        self._whole_since = -math.inf  # when listening began that is known to be complete
         self._heard: dict[str, float] = {}
 
     def touch(self, uid: str) -> None:
@@ -124,8 +125,9 @@ class Evaluator:
             self._expired = now
             for _ in self._engine.expiring(now):
                 await self._turn(piece)
-        if self._starting and now - self._engine.started >= STARTING_SECONDS:
-            self._starting = False
+        since = self._engine.listening
+        if self._whole_since < since <= now - STARTING_SECONDS:
+            self._whole_since = since
             self._looked.clear()
         namespaces = set()
         for backend in self._registry.backends:

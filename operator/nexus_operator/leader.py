@@ -2,7 +2,8 @@
 
 Promises that `time_left` is positive only while nobody else can have the lease, so what asks it
 before it writes is fenced; that a leader which could not renew goes on under the same tenure if the
-lease is still its own, and calls `deposed`, once, if it is not. Each change is one log line.
+lease is still its own, and tells `resumed` how many seconds it could not write for; and that it
+calls `deposed`, once, if the lease is another's. Each change is one log line.
 """
 
 from __future__ import annotations
@@ -50,12 +51,13 @@ class Leader:
         kube: Kube,
         identity: Callable[[], str],
         deposed: Callable[[], None],
+        resumed: Callable[[float], None] = lambda seconds: None,
         own_slot: bool = True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
         self._identity = identity
-        self._deposed = deposed
+        self._deposed, self._resumed = deposed, resumed
         self._own_slot = own_slot
         self._now = monotonic
         self._me = ""
@@ -186,7 +188,10 @@ class Leader:
         stored["spec"] = held(spec, me=self._me, transitions=transitions, stamp=stamp())
         sent = self._now()  # before the write: others count from after it
         await self._kube.put_lease(self._namespace, LEASE_NAME, stored)
+        away = self._now() - (self._renewed + RENEW_DEADLINE_SECONDS)
         self._renewed, self._tenure = sent, transitions
+        if move is Move.RENEW and away > 0:
+            self._resumed(away)
         if move is Move.TAKE:
             before = seen.record.holder
             place = f" in the place of {before}" if before else ""

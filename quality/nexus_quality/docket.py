@@ -69,7 +69,7 @@ class Transition:
 @dataclass(slots=True)
 class Docket:
     """What the engine keeps of one backend. `edited`: its policy, not judged since. `expected`: how
-    many reporters its status counted when this process began.
+    many reporters its status counted when this process began, or it had before an absence.
     """
 
     facts: BackendFacts

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nexus_api import reasons
 from nexus_api.backend import LLMBackendStatus
+from nexus_quality.absence import await_the_living
 from nexus_quality.assessment import Assessment, within_policy
 from nexus_quality.calm import Calms, users
 from nexus_quality.docket import EVENTS, BackendFacts, Docket, Transition
@@ -67,6 +68,7 @@ class Engine:
 
     def __init__(self, *, epoch: str, started: float, random: Callable[[], float]) -> None:
         self.epoch, self.started = epoch, started
+        self.listening = started  # since when reports are taken without a gap
         self._random = random
         self._ledger = Ledger(started)
         self._backends: dict[str, Docket] = {}
@@ -97,6 +99,24 @@ class Engine:
         docket.verdicts = verdicts_from_status(status, now)
         docket.edited = True
         docket.expected = (status.quality.reporters or 0) if status.quality else 0
+
+    def resume(self, since: float, now: float) -> None:
+        """Reports are taken again, after none was since `since`: what nobody could say meanwhile is
+        waited for as after a start.
+        """
+        for uid, docket in self._backends.items():
+            docket.expected = users(self._ledger, uid, since)
+        await_the_living(self._ledger, since)
+        self.listening, self._heard = now, None
+
+    def collecting(self, uid: str, reporters: int, now: float) -> bool:
+        """Whether this process listens so lately that some of a backend's users may be unheard;
+        `reporters`: how many are known to be alive.
+        """
+        if now - self.listening >= STARTING_SECONDS:
+            return False
+        unheard = reporters < max(1, self._backends[uid].expected)
+        return unheard or (self.listening > self.started and self._ledger.awaits(uid))
 
     def remove(self, uid: str) -> None:
         """A backend was deleted: its history goes with its UID."""
@@ -196,7 +216,7 @@ class Engine:
             firing,
             docket.policy,
             traffic=traffic,
-            starting=now - self.started < STARTING_SECONDS and reporters < max(1, docket.expected),
+            starting=self.collecting(uid, reporters, now),
         )
         return Assessment(docket.verdicts, within, traffic, reporters)
 
@@ -251,7 +271,12 @@ class Engine:
         key = (uid, now, self._ledger, docket.verdicts, docket.policy)
         if self._heard is None or self._heard[0] != key:
             hearing = Hearing(
-                docket, self._ledger, now=now, started=self.started, random=self._random
+                docket,
+                self._ledger,
+                now=now,
+                started=self.started,
+                listening=self.listening,
+                random=self._random,
             )
             self._heard = (key, hearing)
         return self._heard[1]

@@ -26,7 +26,9 @@ STARTING_SECONDS = paced(60.0)
 
 
 class Hearing:
-    """A docket and the evidence of one moment. `started`: since when this process judges."""
+    """A docket and the evidence of one moment. `started`: since when this process judges;
+    `listening`: since when it takes reports without a gap.
+    """
 
     def __init__(
         self,
@@ -35,10 +37,12 @@ class Hearing:
         *,
         now: float,
         started: float,
+        listening: float,
         random: Callable[[], float],
     ) -> None:
         self._docket, self._ledger = docket, ledger
-        self._now, self._started, self._random = now, started, random
+        self._now, self._random = now, random
+        self._started, self._listening = started, listening
         self.evidence = Evidence(ledger, docket.facts.uid, self._view(everything=False))
 
     def wanted(self) -> Transition | None:
@@ -54,7 +58,7 @@ class Hearing:
     def _make_room(self) -> None:
         """A model that nobody has used for an hour gives its place in a full status away."""
         verdicts = self._docket.verdicts
-        if len(verdicts.out) < MAX_MODELS or self._now - self._started < STARTING_SECONDS:
+        if len(verdicts.out) < MAX_MODELS or self._now - self._listening < STARTING_SECONDS:
             return
         gone = sorted(verdicts.out - self.evidence.models)
         if gone and not verdicts.frozen:
@@ -127,7 +131,7 @@ class Hearing:
         verdict, whole = verdicts.of(model), self.whole()
         parts = self.evidence.model(model) if model else self.evidence.whole(verdicts.out)
         until = verdict.until
-        young = now - self._started < STARTING_SECONDS
+        young = now - self._listening < STARTING_SECONDS
         unheard = young and self._unheard(whole)
         eligible = _eligible(parts)
         return Facts(
@@ -175,7 +179,7 @@ class Hearing:
 
     def _unheard(self, whole: tuple[Share, ...]) -> bool:
         """Whether a reporter that this process knows of has not yet told it everything."""
-        if self._ledger.restored:
+        if self._ledger.awaiting:
             return self._ledger.awaits(self._docket.facts.uid)
         return sum(share.complete for share in whole) < self._docket.expected
 

@@ -53,7 +53,7 @@ class Ledger:
 
     def __init__(self, started: float = 0.0) -> None:
         self.started = started
-        self.restored = False
+        self.awaiting = False  # it is known who was there before, and is to be heard
         self.journal: Journal | None = None
         self.reporters: dict[str, Reporter] = {}
         self._users: dict[str, dict[str, Reporter]] = {}
@@ -79,7 +79,7 @@ class Ledger:
         return list(self._wholes)
 
     def awaits(self, uid: str) -> bool:
-        """Whether a user of a backend that was alive in the store has not yet repeated itself."""
+        """Whether a user of a backend that is known from before has not yet repeated itself."""
         return any(
             user.awaited and not (user.complete or user.gone) for user in self.users(uid).values()
         )

@@ -91,8 +91,9 @@ class Reporter:
 
     `complete`: it has sent all it has at least once. `gone`: it has said goodbye. `ended`: its
     incarnations that made room for later ones, whose cells are not known any more. `restored`: it
-    is known from a store; `awaited`: and was alive then. `series`: by backend and model. `derived`:
-    what others worked out of a backend's series and pulses, dropped when those change.
+    is known from a store; `awaited`: it was alive then, or before an absence. `series`: by backend
+    and model. `derived`: what others worked out of a backend's series and pulses, dropped when
+    those change.
     """
 
     name: str

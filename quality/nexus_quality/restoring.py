@@ -20,7 +20,7 @@ _FAMILIES = {int(family): family for family in Family}
 def restore(saved: Saved, now: float) -> Ledger:
     """The ledger at `now` (operator's clock); raises InvalidRow."""
     ledger = Ledger(now)
-    ledger.restored = True
+    ledger.awaiting = True
     _reporters(ledger, saved, now)
     for reporter, uid, model in saved.uses:
         if (known := ledger.reporters.get(reporter)) is not None:

@@ -61,13 +61,13 @@ class Facts:
     """Everything a row may look at beside the verdict.
 
     `next_generation`: what the backend's counter becomes with a transition. `young`: the operator
-    has just started; `unheard`: and has not heard all of the fleet yet; `starting`: and not even a
-    quorum of it. `late`: `until` passed while nobody looked. `eligible_rate`: requests a second
-    that only the verdict keeps away, `eligible_reporters` who has them. `recent_successes`: under
-    this generation since `until`, of each reporter no more than may count. `respecified`,
-    `policy_edited`: what changed since the last step. `model`: the subject's name, "" for the
-    backend. `thawed`: the model's backend is Active again, or waits on probation for requests that
-    only this model has.
+    has just started or come back; `unheard`: and has not heard all of the fleet yet; `starting`:
+    and not even a quorum of it. `late`: `until` passed while nobody looked. `eligible_rate`:
+    requests a second that only the verdict keeps away, `eligible_reporters` who has them.
+    `recent_successes`: under this generation since `until`, of each reporter no more than may
+    count. `respecified`, `policy_edited`: what changed since the last step. `model`: the subject's
+    name, "" for the backend. `thawed`: the model's backend is Active again, or waits on probation
+    for requests that only this model has.
     """
 
     now: float

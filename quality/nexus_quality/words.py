@@ -99,7 +99,8 @@ LOOK = "look at the backend's own logs"
 LOOK_AT_MODEL = f"{LOOK} for this model"
 NO_RULE = "No rule fires"
 COLLECTING = (
-    "The operator has just started and collects what the proxies know; no rule fires so far"
+    "The operator has just started or come back and collects what the proxies know; "
+    "no rule fires so far"
 )
 NO_REQUEST = "No request in the last hour"
 SILENT = "The proxies that used it have been silent for 90 s"

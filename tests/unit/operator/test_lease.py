@@ -166,11 +166,13 @@ class Candidate:
 
     def __init__(self, world: World, name: str, own_slot: bool) -> None:
         self.deposed = 0
+        self.away: list[float] = []
         credentials = Credentials(server="http://api", origin="test", namespace="shop")
         self.leader = Leader(
             kube=Kube(credentials, transport=httpx.MockTransport(world.answer)),
             identity=lambda: name,
             deposed=self._count,
+            resumed=self.away.append,
             own_slot=own_slot,
             monotonic=lambda: world.now,
         )
@@ -253,6 +255,22 @@ async def test_without_the_api_server_it_stops_writing_in_time_and_goes_on_after
     assert await a.look() and a.deposed == 0
     assert world.lease is not None and world.lease["spec"]["leaseTransitions"] == 1
     assert [r.levelname for r in caplog.records].count("WARNING") == 1
+
+
+async def test_it_tells_for_how_long_it_could_not_write_and_only_then(world: World) -> None:
+    a = world.candidate("a")
+    await a.look()
+    world.now += RENEW_DEADLINE_SECONDS - 0.5
+    await a.look()
+    assert a.away == []
+    world.away = True
+    world.now += RENEW_DEADLINE_SECONDS + 600.0
+    assert not await a.look()
+    world.away = False
+    assert await a.look()
+    assert a.away == [pytest.approx(600.0)]
+    await a.look()
+    assert len(a.away) == 1
 
 
 async def test_a_renewal_counts_from_before_it_was_sent(world: World) -> None:

@@ -235,6 +235,7 @@ class Fleet:
             engine.ledger,
             now=self.now,
             started=engine.started,
+            listening=engine.listening,
             random=self.chance.random,
         )
         # In no particular order: models are a set.

@@ -76,7 +76,14 @@ def test_nothing_fires_and_nobody_is_suspect_where_it_is_calm(
         )
         engine.ledger.take(f"pod-{number}", report, now, (UID,))
         if calm(engine.ledger, UID, policy, generation=generation, now=now):  # type: ignore[arg-type]
-            hearing = Hearing(docket, engine.ledger, now=now, started=0.0, random=chance.random)
+            hearing = Hearing(
+                docket,
+                engine.ledger,
+                now=now,
+                started=0.0,
+                listening=0.0,
+                random=chance.random,
+            )
             assert clean(docket)
             assert hearing.wanted() is None
             assert hearing.firing() is None

@@ -437,7 +437,8 @@ class TestStarting:
     ) -> None:
         bench = self.restored(BackendState.ACTIVE, reporters=2) if known else Bench(started=NOW)
         collecting = (
-            "The operator has just started and collects what the proxies know; no rule fires so far"
+            "The operator has just started or come back and collects what the proxies know; "
+            "no rule fires so far"
         )
         assert bench.condition() == ("True", "WithinThresholds", collecting)
         tag = 8 if known else 0
