@@ -1,4 +1,5 @@
-"""The command: ``python -m nexus_devtools.controlplane up|down|status|env|build [--name NAME]``.
+"""The command: ``python -m nexus_devtools.controlplane up|down|status|env|build [--name NAME]``,
+and ``build --oldest`` for the oldest release of Kubernetes that is supported.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to stdout, progress and errors to stderr.
 """
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 
 from nexus_devtools.controlplane import instance
+from nexus_devtools.controlplane.build import OLDEST, built_programs
 from nexus_devtools.controlplane.errors import ControlPlaneError
 from nexus_devtools.controlplane.given import given_kubeconfig
 from nexus_devtools.controlplane.plane import ControlPlane
@@ -78,6 +80,9 @@ def env(options: argparse.Namespace) -> None:
 
 def build(options: argparse.Namespace) -> None:
     """Build the programs if they are needed and not there, and say where they are."""
+    if options.oldest:
+        print(built_programs(OLDEST))
+        return
     cluster = given_kubeconfig()
     if cluster is not None:
         print(f"nothing to build: the cluster of {cluster} is used")
@@ -112,6 +117,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             sub.add_argument("--name", default=DEFAULT_NAME, help="which instance (default: dev)")
         if verb == "down":
             sub.add_argument("--keep-logs", action="store_true", help="leave the logs in place")
+        if verb == "build":
+            oldest = f"of Kubernetes {OLDEST.version}, the oldest supported"
+            sub.add_argument("--oldest", action="store_true", help=oldest)
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""Building etcd, kube-apiserver and kubectl, once per version of the Go module.
+"""Building etcd, kube-apiserver and kubectl, once per release and version of the Go module.
 
 The result lies in ``<cache>/<hash of the module's files>/`` and appears there in one rename,
 complete. Two builds at once do not collide: the second waits for the first and finds its result.
@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -24,38 +25,54 @@ from nexus_devtools.controlplane.golang import find_go, go_environment
 from nexus_devtools.controlplane.paths import GO_MODULE, cache_root
 from nexus_devtools.controlplane.progress import Progress
 
-KUBERNETES_VERSION = "v1.36.3"
 COMPONENTS = ("etcd", "kube-apiserver", "kubectl")
-MODULE_FILES = ("main.go", "go.mod", "go.sum")
 BINARY = "controlplane"
 NEEDED_BYTES = 5 << 30
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 
 
-def linker_flags() -> str:
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release of Kubernetes: its version, and the module's file that asks for it."""
+
+    version: str
+    module: str
+
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """What its build is made of."""
+        return ("main.go", self.module, f"{Path(self.module).stem}.sum")
+
+
+CURRENT = Release("v1.36.3", "go.mod")
+OLDEST = Release("v1.30.14", "oldest.mod")
+
+
+def linker_flags(release: Release = CURRENT) -> str:
     """Stripped, and with the version that the API server and kubectl report."""
-    major, minor = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
-    values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
+    major, minor = release.version.removeprefix("v").split(".")[:2]
+    values = {"gitVersion": release.version, "gitMajor": major, "gitMinor": minor}
     return " ".join(["-s -w", *(f"-X {_VERSION_PACKAGE}.{k}={v}" for k, v in values.items())])
 
 
-def build_key(module: Path = GO_MODULE) -> str:
+def build_key(module: Path = GO_MODULE, release: Release = CURRENT) -> str:
     """What names a build: the module's files, the flags, the kind of machine."""
-    digest = hashlib.sha256(f"{linker_flags()}\0{sys.platform}\0{platform.machine()}".encode())
-    for name in MODULE_FILES:
+    flags = linker_flags(release)
+    digest = hashlib.sha256(f"{flags}\0{sys.platform}\0{platform.machine()}".encode())
+    for name in release.files:
         digest.update(f"\0{name}\0".encode() + (module / name).read_bytes())
     return digest.hexdigest()[:16]
 
 
-def built_programs() -> Path:
+def built_programs(release: Release = CURRENT) -> Path:
     """The folder with the three programs, built first if they are not there yet."""
     cache = cache_root()
-    folder = cache / build_key()
+    folder = cache / build_key(release=release)
     if not _complete(folder):
         cache.mkdir(parents=True, exist_ok=True)
         with _exclusive(cache / ".lock"):
             if not _complete(folder):
-                _build(cache, folder)
+                _build(cache, folder, release)
     return folder
 
 
@@ -74,7 +91,7 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(cache: Path, folder: Path) -> None:
+def _build(cache: Path, folder: Path, release: Release) -> None:
     # Whoever left these was killed: the lock is ours.
     for stale in cache.glob(".build-*"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -83,8 +100,8 @@ def _build(cache: Path, folder: Path) -> None:
     fresh = cache / f".build-{os.getpid()}"
     fresh.mkdir()
     try:
-        packages = _download(go)
-        _compile(go, fresh / BINARY, packages)
+        packages = _download(go, release)
+        _compile(go, fresh / BINARY, packages, release)
         for name in COMPONENTS:
             (fresh / name).symlink_to(BINARY)
         fresh.rename(folder)
@@ -101,11 +118,11 @@ def _check_disk(cache: Path) -> None:
         )
 
 
-def _download(go: Path) -> int:
+def _download(go: Path, release: Release) -> int:
     """Fetch what the build needs and no more; returns how many packages that is."""
     with Progress("downloading the Go modules of the control plane (once, about 200 MB)"):
         answer = subprocess.run(
-            [go, "list", "-deps", "-mod=readonly", "."],
+            [go, "list", "-deps", "-mod=readonly", f"-modfile={release.module}", "."],
             cwd=GO_MODULE,
             env=go_environment(),
             capture_output=True,
@@ -120,10 +137,14 @@ def _download(go: Path) -> int:
     return len(answer.stdout.splitlines())
 
 
-def _compile(go: Path, binary: Path, packages: int) -> None:
-    title = "building etcd, kube-apiserver and kubectl (once, about 6 minutes on 2 cores)"
+def _compile(go: Path, binary: Path, packages: int, release: Release) -> None:
+    title = (
+        f"building etcd, kube-apiserver and kubectl {release.version} "
+        "(once, about 6 minutes on 2 cores)"
+    )
     command = [str(go), "build", "-v", "-trimpath", "-mod=readonly", "-buildvcs=false"]
-    command += ["-ldflags", linker_flags(), "-o", str(binary), "."]
+    command += [f"-modfile={release.module}", "-ldflags", linker_flags(release)]
+    command += ["-o", str(binary), "."]
     output: list[str] = []
     with (
         Progress(title, announce=True) as progress,

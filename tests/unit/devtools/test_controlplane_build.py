@@ -29,12 +29,12 @@ def fake_compiler(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces Go; returns the list of what was built."""
     built: list[Path] = []
 
-    def compile_(go: Path, binary: Path, packages: int) -> None:
+    def compile_(go: Path, binary: Path, packages: int, release: build.Release) -> None:
         binary.write_text("program")
         built.append(binary)
 
     monkeypatch.setattr(build, "find_go", lambda cache: Path("go"))
-    monkeypatch.setattr(build, "_download", lambda go: 3)
+    monkeypatch.setattr(build, "_download", lambda go, release: 3)
     monkeypatch.setattr(build, "_compile", compile_)
     return built
 
@@ -47,14 +47,28 @@ def test_the_build_is_named_by_the_content_of_the_module(tmp_path: Path) -> None
     assert build.build_key(module) != build.build_key()
 
 
-def test_the_version_built_in_is_that_of_the_module() -> None:
-    assert f"k8s.io/kubernetes {build.KUBERNETES_VERSION}\n" in (GO_MODULE / "go.mod").read_text()
-    assert "gitVersion=v1.36.3" in build.linker_flags()
-    assert "gitMinor=36" in build.linker_flags()
+@pytest.mark.parametrize(("release", "minor"), [(build.CURRENT, 36), (build.OLDEST, 30)])
+def test_the_version_built_in_is_that_of_the_module(release: build.Release, minor: int) -> None:
+    module = (GO_MODULE / release.module).read_text()
+    assert f"k8s.io/kubernetes {release.version}\n" in module
+    assert f"gitVersion={release.version}" in build.linker_flags(release)
+    assert f"gitMinor={minor}" in build.linker_flags(release)
+    assert golang.needed_version(module) <= (1, 26)
 
 
-def test_the_sums_of_the_module_are_hashes_and_nothing_else() -> None:
-    for line in (GO_MODULE / "go.sum").read_text().splitlines():
+def test_each_release_is_a_build_of_its_own(tmp_path: Path) -> None:
+    assert build.build_key(release=build.OLDEST) != build.build_key()
+    module = tmp_path / "module"
+    shutil.copytree(GO_MODULE, module)
+    (module / "oldest.sum").write_text("changed\n")
+    assert build.build_key(module) == build.build_key()
+    changed = build.build_key(module, build.OLDEST)
+    assert changed != build.build_key(release=build.OLDEST)
+
+
+@pytest.mark.parametrize("sums", ["go.sum", "oldest.sum"])
+def test_the_sums_of_the_module_are_hashes_and_nothing_else(sums: str) -> None:
+    for line in (GO_MODULE / sums).read_text().splitlines():
         module, version, digest = line.split(" ")
         assert "://" not in module
         assert version.startswith("v")
@@ -75,7 +89,7 @@ def test_a_failed_build_leaves_nothing_in_the_cache(
 ) -> None:
     fake_compiler(monkeypatch)
 
-    def fail(go: Path, binary: Path, packages: int) -> None:
+    def fail(go: Path, binary: Path, packages: int, release: build.Release) -> None:
         binary.write_text("half")
         raise ControlPlaneError("no luck")
 
