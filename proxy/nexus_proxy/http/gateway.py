@@ -198,7 +198,9 @@ class Gateway:
         if not self.clients:
             return True
         try:
-            await asyncio.wait_for(self._emptied.wait(), timeout)
+            # Not wait_for: the last client's end would swallow a cancellation.
+            async with asyncio.timeout(timeout):
+                await self._emptied.wait()
         except TimeoutError:
             return False
         return True

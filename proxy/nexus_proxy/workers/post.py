@@ -108,8 +108,11 @@ class Post:
             if pause > HELD_SECONDS:
                 self._close_sockets()
             if pause:
+                # Not wait_for, here and below: what ends at the moment of a cancellation would
+                # swallow that.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._retired.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._retired.wait()
                     return
 
     def _pause(self) -> float:
@@ -142,7 +145,8 @@ class Post:
             self._keeper.began(self)
             await gone.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), LAST_SECONDS)
+                async with asyncio.timeout(LAST_SECONDS):
+                    await process.wait()
         finally:
             self.serving = False
             self._link = None
