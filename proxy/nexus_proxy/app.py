@@ -28,6 +28,7 @@ from nexus_proxy.admin.metrics import ProxyCollector
 from nexus_proxy.admin.routes import AdminRoutes
 from nexus_proxy.admin.server import AdminServer
 from nexus_proxy.admin.stats import stats
+from nexus_proxy.build import build
 from nexus_proxy.clock import boot_clock
 from nexus_proxy.cluster import ClusterSource
 from nexus_proxy.control import Objects
@@ -153,7 +154,8 @@ class Application:
         await _listen(self.admin, self._settings.admin_listen, "--admin-listen")
         await _listen(self.front, self._settings.listen, "--listen")
         listen, admin = self._settings.listen, self._settings.admin_listen
-        _log.info("serving on %s%s", Address(listen.host, self.front.port), self._listener)
+        where = Address(listen.host, self.front.port)
+        _log.info("serving on %s%s (%s)", where, self._listener, build())
         _log.info("health and metrics on %s", Address(admin.host, self.admin.port))
 
     async def run(self, stop: asyncio.Event, abort: asyncio.Event) -> None:

@@ -1,8 +1,9 @@
 """The standalone mode's health probes and model discovery, one task per backend.
 
 It asks a backend's health path each period, and its model list where the manifest names no models,
-with the same credentials and TLS as traffic. What the answers mean is `nexus_quality.health`'s
-business.
+with the same credentials and TLS as traffic, at an address that a resolver of the byte path's kind
+remembers: a name that cannot be looked up makes no backend sick. What the answers mean is
+`nexus_quality.health`'s business.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import itertools
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
 
 from nexus_api import ConditionStatus, DiscoveredModel, LLMBackend, reasons, resolve
+from nexus_proxy.http.resolver import Name, Resolver
 from nexus_proxy.routing.candidate import Backend
 from nexus_quality.health import Health, after_probe, eager, parse_models
 
@@ -54,10 +56,13 @@ class Prober:
         *,
         backend_of: Callable[[str], Backend | None],
         random: Callable[[], float],
+        resolver: Resolver | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._backend_of = backend_of
         self._random = random
+        self._resolver = resolver
+        self._names: dict[str, Name] = {}  # by UID: what nobody holds is forgotten
         self._transport = transport
         self._tasks: dict[str, tuple[LLMBackend, asyncio.Task[None]]] = {}
         self._clients: dict[ssl.SSLContext | None, _Client] = {}
@@ -69,6 +74,7 @@ class Prober:
             if uid not in wanted or wanted[uid].spec != known.spec:
                 task.cancel()
                 del self._tasks[uid]
+                self._names.pop(uid, None)
         for order, uid in enumerate(wanted.keys() - self._tasks.keys()):
             first = self._probe_forever(wanted[uid], probed, wait=order * APART_SECONDS)
             self._tasks[uid] = (wanted[uid], asyncio.create_task(first))
@@ -97,7 +103,7 @@ class Prober:
             ok, reason, message = _judged(response)
             if ok and backend.spec.models is None:
                 models = await self._discover(backend, response)
-        except (httpx.TransportError, ValueError) as error:
+        except (httpx.TransportError, OSError, ValueError) as error:
             detail = " ".join(str(error).split()) or type(error).__name__
             ok, reason, message = False, reasons.PROBE_FAILED, detail
         if not ok and not health.failures and health.status is not ConditionStatus.FALSE:
@@ -129,19 +135,49 @@ class Prober:
         """The answer, and how many milliseconds it took, set-up left out."""
         live = self._backend_of(backend.metadata.uid)
         origin = live.origin if live else None
-        headers: dict[str, str] = {}
+        place = resolve.endpoint(backend.spec)
+        headers = {"host": place.authority}
         if live and live.credentials.header_line:
             name, _, value = live.credentials.header_line.decode("ascii").partition(":")
             headers[name] = value.strip()
+        checked = origin.server_name if origin and origin.server_name else place.host
+        extensions = {"sni_hostname": checked} if place.tls else {}
         async with self._client(origin.tls if origin else None) as client:
             began = time.monotonic()
-            response = await client.get(
-                resolve.endpoint(backend.spec).origin + path,
-                headers=headers,
-                timeout=float(backend.spec.health_check.timeout_seconds),
-                extensions={"sni_hostname": origin.server_name} if origin and origin.tls else {},
-            )
+            response = await self._ask(client, backend, path, headers, extensions)
             return response, max(1, round((time.monotonic() - began) * 1000))
+
+    async def _ask(
+        self,
+        client: httpx.AsyncClient,
+        backend: LLMBackend,
+        path: str,
+        headers: Mapping[str, str],
+        extensions: Mapping[str, str],
+    ) -> httpx.Response:
+        """What the first address says that takes a connection."""
+        place, seconds = resolve.endpoint(backend.spec), backend.spec.health_check.timeout_seconds
+        failed: httpx.ConnectError | None = None
+        for address in await self._addresses(backend.metadata.uid, place.host, seconds):
+            url = place._replace(host=address).origin + path
+            try:
+                return await client.get(
+                    url, headers=headers, timeout=float(seconds), extensions=dict(extensions)
+                )
+            except httpx.ConnectError as error:
+                failed = error
+        assert failed is not None, "a resolver has an address or says why not"
+        raise failed
+
+    async def _addresses(self, uid: str, host: str, seconds: int) -> tuple[str, ...]:
+        if self._resolver is None:
+            return (host,)
+        name = self._names[uid] = self._resolver.name(host)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._resolver.addresses(name)
+        except TimeoutError:
+            raise OSError(f"no address of {host} in time") from None
 
     @asynccontextmanager
     async def _client(self, context: ssl.SSLContext | None) -> AsyncIterator[httpx.AsyncClient]:

@@ -65,7 +65,9 @@ T = TypeVar("T")
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """The settings of a command line and its environment. Raises UsageError; `--help` exits."""
+    """The settings of a command line and its environment. Raises UsageError; `--help` and
+    `--version` exit.
+    """
     given = vars(_parser().parse_args(arguments))
     read = _Reader(given, environ)
     certificate = read.value("tls_cert_file", _file, None)
@@ -110,6 +112,15 @@ class _Reader:
             raise UsageError(f"{source}: {error}") from None
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        # All of the byte path, and the metadata of packages: not for those who do not ask.
+        from nexus_proxy.build import described
+
+        print(described())  # noqa: T201
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (nexus-proxy --help lists the flags)")
@@ -122,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Each flag has an environment twin: --admin-listen is NEXUS_ADMIN_LISTEN.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which build this is")
     for flag, metavar, text in _FLAGS:
         parser.add_argument(flag, metavar=metavar, help=text)
     return parser

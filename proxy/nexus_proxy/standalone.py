@@ -34,6 +34,7 @@ from nexus_api.meta import ConditionStatus
 from nexus_api.quantities import format_time
 from nexus_proxy.admin.agents import AgentMetrics
 from nexus_proxy.control import Control, Objects, Shared
+from nexus_proxy.http.resolver import Resolver
 from nexus_proxy.manifests import InvalidManifests, Manifests, fingerprint, load
 from nexus_proxy.prober import Prober
 from nexus_proxy.secrets import FileSecrets, SecretSource
@@ -94,6 +95,7 @@ class StandaloneSource:
         self._models: dict[str, tuple[DiscoveredModel, ...]] = {}
         self._dressed: dict[str, tuple[LLMBackend, Look, str, LLMBackend]] = {}
         self._unsettled: set[str] = set()
+        self._resolver = Resolver(clock=clock)
         self._prober: Prober | None = None
         self._control: Control | None = None
         self._apply: Callable[[Objects], None] = lambda _objects: None
@@ -106,7 +108,9 @@ class StandaloneSource:
         """Hand all objects to `apply` after each change."""
         self._control, self._apply = control, apply
         self._prober = Prober(
-            backend_of=lambda uid: control.table.backends.get(uid), random=chance.random
+            backend_of=lambda uid: control.table.backends.get(uid),
+            random=chance.random,
+            resolver=self._resolver,
         )
 
     def utc(self, now: float) -> float:
@@ -286,7 +290,8 @@ class StandaloneSource:
         return merged.answer
 
     def tick(self, now: float) -> None:
-        """Deadlines of exclusions, and what left the windows."""
+        """Deadlines of exclusions, what left the windows, names that are due."""
+        self._resolver.tick(now)
         self._judge(self.engine.backends())
         self.engine.expire(self._now())
         self.agents.drain()
@@ -312,6 +317,7 @@ class StandaloneSource:
 
     async def close(self) -> None:
         """Stop probing."""
+        self._resolver.close()
         if self._prober is not None:
             await self._prober.close()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from nexus_proxy.build import build
+from nexus_proxy.http import exchange
 from nexus_proxy.settings import Address, UsageError, parse
 
 
@@ -105,3 +108,14 @@ def test_wrong_usage_exits_with_code_2_and_no_cluster_with_1_each_with_one_line(
     assert ended.returncode == code
     assert ended.stderr.startswith(f"nexus-proxy: {said}")
     assert ended.stderr.count("\n") == 1
+
+
+def test_it_says_which_build_it_is() -> None:
+    command = [sys.executable, "-m", "nexus_proxy", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"nexus-proxy \S+ \((pure|compiled), Python 3\.\S+\)\n", done.stdout)
+
+
+def test_the_build_is_what_runs() -> None:
+    ending = Path(exchange.__file__ or "").suffix
+    assert build() == ("pure" if ending == ".py" else "compiled")

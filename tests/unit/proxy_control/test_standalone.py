@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 
 from nexus_api import ConditionStatus, LLMBackend
 from nexus_proxy.control import Control, Objects
+from nexus_proxy.http.resolver import Resolver
 from nexus_proxy.manifests import InvalidManifests, load
 from nexus_proxy.prober import Prober
 from nexus_proxy.routing.live import LiveBackends
@@ -316,12 +318,74 @@ async def test_a_probe_asks_the_health_path_and_discovers_the_models(manifests: 
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-def probing(answer: Handler) -> Prober:
+def probing(answer: Handler, resolver: Resolver | None = None) -> Prober:
     return Prober(
         backend_of=lambda _uid: None,
         random=lambda: 0.5,
+        resolver=resolver,
         transport=httpx.MockTransport(answer),
     )
+
+
+class Zone:
+    """Answers lookups at once, or with an error."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+
+    def __call__(self, _host: str) -> asyncio.Future[tuple[str, ...]]:
+        future: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        if self.addresses:
+            future.set_result(self.addresses)
+        else:
+            future.set_exception(OSError("the resolver is dead"))
+        return future
+
+
+async def test_a_dead_resolver_makes_no_backend_sick_whose_address_was_known(
+    manifests: Manifests,
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((str(request.url), request.headers["host"]))
+        return httpx.Response(200)
+
+    zone, now = Zone("2001:db8::1"), 0.0
+    prober = probing(answer, Resolver(clock=lambda: now, lookup=zone))
+    backend = backend_of(manifests)
+    health, _ = await prober.probe(backend, Health())
+    zone.addresses, now = (), 100.0
+    for _ in range(3):
+        health, _ = await prober.probe(backend, health)
+    await prober.close()
+    assert asked == [("http://[2001:db8::1]:1/v1/models", "b:1")] * 4
+    assert health.status == "True"
+
+
+async def test_a_probe_tries_the_next_address_when_one_refuses(manifests: Manifests) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "192.0.2.1":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200)
+
+    zone = Zone("192.0.2.1", "192.0.2.2")
+    prober = probing(answer, Resolver(clock=lambda: 0.0, lookup=zone))
+    health, _ = await prober.probe(backend_of(manifests), Health())
+    await prober.close()
+    assert health.status == "True"
+
+
+async def test_a_probe_of_a_name_without_an_address_says_so(manifests: Manifests) -> None:
+    prober = probing(
+        lambda request: httpx.Response(200), Resolver(clock=lambda: 0.0, lookup=Zone())
+    )
+    backend, health = backend_of(manifests), Health()
+    for _ in range(backend.spec.health_check.failure_threshold):
+        health, _ = await prober.probe(backend, health)
+    await prober.close()
+    assert health.status == "False"
+    assert "no address of b: the resolver is dead" in health.message
 
 
 ANSWERS = [
