@@ -1,7 +1,8 @@
 """How a proxy follows the shared verdict: what a status that arrives means to its breakers.
 
 Promises that only a newer generation moves a breaker between following and deciding for itself
-(L10, L11, L15, L17, L20), and that a model goes by its backend (S17). Deadlines and orphans are
+(L10, L11, L15, L17, L20), that none does under an audit (L21), and that a model goes by its
+backend (S17). Deadlines and orphans are
 `monitor`'s.
 """
 
@@ -91,6 +92,15 @@ def _adopt_model(
         apply(breaker, NEWER[shared.state], facts)
     if shared.active and not before.active:
         backend.active_since = facts.now
+
+
+def ignore(backend: BackendMonitor, facts: Facts, *, everything: bool) -> None:
+    """Under an audit nothing is kept out (L21), whatever an operator that does not know of it yet
+    decides. `everything`: the audit begins, and slow starts end, too.
+    """
+    for breaker in backend.breakers():
+        if everything or breaker.state is not BreakerState.CLOSED:
+            apply(breaker, Event.AUDIT, facts)
 
 
 def obey(backend: BackendMonitor, facts: Facts) -> None:

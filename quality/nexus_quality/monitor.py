@@ -14,7 +14,7 @@ from nexus_quality.attempt import PACE_SECONDS
 from nexus_quality.backend_monitor import BackendMonitor
 from nexus_quality.breaker import Breaker, BreakerState, Event, Facts
 from nexus_quality.breaker_table import apply
-from nexus_quality.following import FOLLOWING, adopt, obey, start
+from nexus_quality.following import FOLLOWING, adopt, ignore, obey, start
 from nexus_quality.keys import KeyFacts, KeyWatch
 from nexus_quality.peers import Saw, Sight
 from nexus_quality.policy import Policy
@@ -87,9 +87,11 @@ class Monitor:
             backend.key.renew()
         if first or shared.generation >= backend.breaker.generation:
             adopt(backend, shared, first=first, newer=newer and not first, facts=facts)
-        for event in [Event.RESPECIFIED] * respecified + [Event.AUDIT] * audited:
+        if respecified:
             for breaker in backend.breakers():
-                apply(breaker, event, facts)
+                apply(breaker, Event.RESPECIFIED, facts)
+        if not policy.enforce:
+            ignore(backend, facts, everything=audited)
         if enforced:
             obey(backend, facts)
         self.refresh(backend, now)

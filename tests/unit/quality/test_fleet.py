@@ -185,6 +185,23 @@ def test_a_fifth_of_failures_excludes_nobody_by_chance(
     assert transitions == 0
 
 
+@pytest.mark.parametrize("outcome", [Outcome.CLIENT_ERROR, Outcome.THROTTLED])
+def test_a_probation_of_neutral_outcomes_alone_decides_nothing_and_ends_with_the_first_others(
+    make_world: Make, failing: Make, outcome: Outcome
+) -> None:
+    world = make_world(proxies=3, rps=5.0)
+    broken, neutral = failing(DOWN_AT), failing(0.0, DOWN_AT + 600.0, outcome=outcome)
+    world.backends["a"].behaviour = broken
+    world.run(DOWN_AT + 20.0)
+    world.backends["a"].behaviour = neutral
+    world.run(580.0)
+    assert world.rows("a") == ["S1", "S7"]
+    hits = [hit for hit in world.backends["a"].hits if hit > world.now - 60.0]
+    assert 30 <= len(hits) <= 120, "about one probe a second all the while"
+    world.run(15.0)
+    assert world.rows("a") == ["S1", "S7", "S11"]
+
+
 @pytest.mark.parametrize("outcome", [Outcome.CLIENT_ERROR, Outcome.THROTTLED, Outcome.CLIENT_GONE])
 def test_a_storm_of_neutral_outcomes_excludes_nobody(
     make_world: Make, failing: Make, outcome: Outcome

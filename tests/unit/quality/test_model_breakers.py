@@ -170,6 +170,23 @@ class TestFollowing:
         bench.turn(models={"late": verdict(EXCLUDED)}, enforce=False)
         assert bench.monitor.subject("uid-a", "late").standing is Standing.ADMITTED
 
+    @pytest.mark.parametrize("state", [EXCLUDED, PROBATION])
+    @pytest.mark.parametrize("of_model", [True, False])
+    def test_what_is_decided_by_an_operator_that_does_not_know_of_the_audit_yet_is_not_obeyed(
+        self, bench: Bench, state: SubjectState, of_model: bool
+    ) -> None:
+        whole, models = (ACTIVE, {"bad": verdict(state)}) if of_model else (state, {})
+        bench.turn(enforce=False)
+        bench.turn(whole, models=models, enforce=False)
+        assert bench.standings == (Standing.ADMITTED, Standing.ADMITTED)
+        assert (bench.whole, bench.bad.breaker.state) == (B.CLOSED, B.CLOSED)
+        bench.turn(enforce=False)
+        assert bench.standings == (Standing.ADMITTED, Standing.ADMITTED)
+        bench.turn(whole, models=models, enforce=False)
+        bench.turn(whole, models=models, newer=0)
+        expected = Standing.OUT if state is EXCLUDED else Standing.PROBING
+        assert bench.bad.standing is expected, "once the audit is over it is in force"
+
     def test_a_proxy_that_starts_follows_at_once(self) -> None:
         bench = Bench()
         bench.monitor.forget("uid-a")
