@@ -1,4 +1,4 @@
-"""Who may do what: the API server's own answer for each service account is what docs/rbac.md says."""
+"""Who may do what: the API server's answer for each service account is what docs/rbac.md says."""
 
 from __future__ import annotations
 
