@@ -10,6 +10,7 @@ from pathlib import Path
 import uvloop
 
 from nexus_api import pace
+from nexus_proxy.allocator import keep_freed
 from nexus_proxy.app import CannotListen, serve
 from nexus_proxy.descriptors import take_all
 from nexus_proxy.http.tls import UnusableFile
@@ -30,6 +31,7 @@ def main() -> int:
         if pace.PACE != 1:
             _log.warning("%s is set: this is a test, not a service", pace.VARIABLE)
         take_all()
+        keep_freed()
         uvloop.run(serve(settings, os.environ, Path.home()))
     except (UsageError, UnusableFile) as error:
         sys.stderr.write(f"nexus-proxy: {error}\n")

@@ -12,6 +12,7 @@ import sys
 
 import uvloop
 
+from nexus_proxy.allocator import keep_freed
 from nexus_proxy.descriptors import take_all
 from nexus_proxy.logs import configure
 from nexus_proxy.settings import parse
@@ -36,6 +37,7 @@ def main() -> int:
     configure(log_format=settings.log_format, level=settings.log_level)
     _leave_to_parent(int(number))
     take_all()
+    keep_freed()
     try:
         uvloop.run(_run(int(link), list(map(int, listeners.split(","))), arguments))
     except ParentGone:
