@@ -2,19 +2,16 @@
 
 Everything that decides is in `nexus_quality`; here are an audit policy's opinion, the ends of
 exclusions and what is known of single requests, all read-only, and the moment from which this
-process judges. It is an `Engine` and shares its dockets and hearings, but writes to none of them.
+process judges. It is an `Engine`, asked as anybody may ask one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from nexus_operator.testimony import Testimony
 from nexus_quality.engine import BackendFacts, Engine, Merged
 from nexus_quality.evidence import ALIVE_SECONDS
-from nexus_quality.firing import Firing
-from nexus_quality.hearing import Hearing
 from nexus_quality.ledger import Ledger
 from nexus_quality.policy import Policy
 from nexus_quality.report import Report
@@ -25,7 +22,7 @@ NEWS_SECONDS = 40.0  # a full report is due every 10 to 30 s
 
 
 class FleetEngine(Engine):
-    """An `Engine` that can be asked about policies that are not in force.
+    """An `Engine` that knows what is said of keys and seen by probes.
 
     `doubts`: whether a backend's probes fail, so that successes should be heard of at once.
     """
@@ -39,13 +36,12 @@ class FleetEngine(Engine):
     def merge(self, reporter: str, report: Report, now: float) -> Merged:
         """As the engine's; who speaks of a key is remembered."""
         merged = super().merge(reporter, report, now)
-        self._testimony.heard(reporter, report, self._backends)
+        self._testimony.heard(reporter, report, self.knows)
         return merged
 
     def upsert(self, facts: BackendFacts, policy: Policy, now: float) -> None:
         """As the engine's; what was said of the key of another spec counts no more."""
-        known = self._backends.get(facts.uid)
-        if known is not None and known.facts.fingerprint != facts.fingerprint:
+        if self.knows(facts.uid) and self.fingerprint(facts.uid) != facts.fingerprint:
             self._testimony.renew(facts.uid, now)
         super().upsert(facts, policy, now)
 
@@ -64,7 +60,7 @@ class FleetEngine(Engine):
             uid,
             self.ledger,
             now,
-            usual=lambda: {p.reporter: p.usual for p in self._hearing(uid, now).whole()},
+            usual=lambda: {p.reporter: p.usual for p in self.hearing(uid, now).whole()},
             min_reporters=self.policy(uid).min_reporters,
         )
 
@@ -102,27 +98,14 @@ class FleetEngine(Engine):
                     return True
         return False
 
-    def _suspect(self, uid: str, now: float) -> bool:
-        return self.doubts(uid) or super()._suspect(uid, now)
+    def suspect(self, uid: str, now: float) -> bool:
+        """As the engine's; of a backend whose probes fail as well."""
+        return self.doubts(uid) or super().suspect(uid, now)
 
     def begin(self, now: float) -> None:
         """Starts to judge now: nothing was heard yet, however long the process stood by."""
         self.started = self.listening = now
         self.remember(Ledger(now))
-
-    def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
-        """The rule that would exclude the backend or a model of it now, were `policy` in force."""
-        docket = replace(self._backends[uid], policy=policy)
-        hearing = Hearing(
-            docket,
-            self.ledger,
-            now=now,
-            started=self.started,
-            listening=self.listening,
-            random=self._random,
-        )
-        firing = hearing.firing()
-        return firing if firing is not None and firing.quorum else None
 
     def ended(self, now: float) -> list[str]:
         """The backends with an exclusion that is over, but not yet replaced by probation."""

@@ -7,7 +7,7 @@ is `nexus_quality.stall`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 
 from nexus_quality.ledger import Ledger
 from nexus_quality.report import Report
@@ -21,10 +21,10 @@ class Testimony:
         self._renewed: dict[str, float] = {}
         self._speakers: dict[str, set[str]] = {}
 
-    def heard(self, reporter: str, report: Report, backends: Container[str]) -> None:
-        """A report was taken in."""
+    def heard(self, reporter: str, report: Report, known: Callable[[str], bool]) -> None:
+        """A report was taken in; `known`: whether there is a backend."""
         for pulse in report.pulses:
-            if (pulse.refused or pulse.key) and pulse.uid in backends:
+            if (pulse.refused or pulse.key) and known(pulse.uid):
                 self._speakers.setdefault(pulse.uid, set()).add(reporter)
 
     def renew(self, uid: str, now: float) -> None:

@@ -9,7 +9,7 @@ wants is worked out in `docket`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nexus_api import reasons
 from nexus_api.backend import LLMBackendStatus
@@ -146,6 +146,14 @@ class Engine:
         """The UIDs of all backends."""
         return list(self._backends)
 
+    def knows(self, uid: str) -> bool:
+        """Whether there is such a backend."""
+        return uid in self._backends
+
+    def fingerprint(self, uid: str) -> str:
+        """What of a backend's spec the verdict is about, as last seen."""
+        return self._backends[uid].facts.fingerprint
+
     def verdict(self, uid: str) -> Verdict:
         """The verdict on a backend as last accepted."""
         return self._backends[uid].verdicts.backend
@@ -165,7 +173,7 @@ class Engine:
         taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
         self._calms.heard(taken.touched, reporter)
-        suspects = tuple(sorted(uid for uid in taken.touched if self._suspect(uid, now)))
+        suspects = tuple(sorted(uid for uid in taken.touched if self.suspect(uid, now)))
         answer = Answer(epoch=self.epoch, suspects=suspects, refused=taken.refused)
         return Merged(taken.touched, answer)
 
@@ -182,7 +190,7 @@ class Engine:
             self._backends[uid].edited = False
             return None
         self._moved.add(uid)
-        return self._hearing(uid, now).wanted()
+        return self.hearing(uid, now).wanted()
 
     def accept(self, transition: Transition, now: float) -> None:
         """The write of a transition was accepted: from here on it holds."""
@@ -208,7 +216,7 @@ class Engine:
         if self._calm(uid, now):
             reporters = users(self._ledger, uid, now)
         else:
-            hearing = self._hearing(uid, now)
+            hearing = self.hearing(uid, now)
             reporters, firing = len(hearing.whole()), hearing.firing()
         traffic = self._traffic(uid, now, used=reporters > 0)
         within = within_policy(
@@ -265,29 +273,37 @@ class Engine:
                     for index, n in grown.counts.ttft_bins.items()
                 )
 
-    def _hearing(self, uid: str, now: float) -> Hearing:
+    def hearing(self, uid: str, now: float) -> Hearing:
         """What is known of a backend; the same one while moment, record and policy are."""
         docket = self._backends[uid]
         key = (uid, now, self._ledger, docket.verdicts, docket.policy)
         if self._heard is None or self._heard[0] != key:
-            hearing = Hearing(
-                docket,
-                self._ledger,
-                now=now,
-                started=self.started,
-                listening=self.listening,
-                random=self._random,
-            )
-            self._heard = (key, hearing)
+            self._heard = (key, self._hear(docket, now))
         return self._heard[1]
+
+    def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
+        """The rule that would exclude the backend or a model of it now, were `policy` in force."""
+        firing = self._hear(replace(self._backends[uid], policy=policy), now).firing()
+        return firing if firing is not None and firing.quorum else None
+
+    def _hear(self, docket: Docket, now: float) -> Hearing:
+        return Hearing(
+            docket,
+            self._ledger,
+            now=now,
+            started=self.started,
+            listening=self.listening,
+            random=self._random,
+        )
 
     def _calm(self, uid: str, now: float) -> bool:
         return self._calms.calm(self._ledger, self._backends[uid], now)
 
-    def _suspect(self, uid: str, now: float) -> bool:
+    def suspect(self, uid: str, now: float) -> bool:
+        """Whether successes of a backend should be heard of at once, too."""
         if self._calm(uid, now):
             return False
-        evidence, out = self._hearing(uid, now).evidence, self._backends[uid].verdicts.out
+        evidence, out = self.hearing(uid, now).evidence, self._backends[uid].verdicts.out
         if _suspicious(evidence.whole(out)) or _suspicious(evidence.unreached(out)):
             return True
         return any(_suspicious(evidence.model(model)) for model in evidence.models - out)
