@@ -25,7 +25,7 @@ from nexus_api import (
 )
 from nexus_operator.metrics import Metrics
 from nexus_operator.probe import Answer
-from nexus_quality import words
+from nexus_quality import words_of_health
 from nexus_quality.health import (
     SUSPECT_BACKENDS,
     Health,
@@ -58,7 +58,7 @@ class Findings:
     suspect: Suspicion | None = None
 
 
-DISABLED = Health(reason=reasons.PROBING_DISABLED, message=words.PROBING_OFF)
+DISABLED = Health(reason=reasons.PROBING_DISABLED, message=words_of_health.PROBING_OFF)
 
 
 @dataclass(slots=True)
@@ -255,7 +255,7 @@ def remembered(status: LLMBackendStatus) -> Findings:
     health = Health(
         status=condition.status,
         reason=condition.reason,
-        message=words.seen_in(condition.message),
+        message=words_of_health.seen_in(condition.message),
         latency_ms=latency,
     )
     return Findings(health=health, models=status.models)

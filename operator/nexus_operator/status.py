@@ -30,7 +30,7 @@ from nexus_api.quantities import format_time
 from nexus_api.resolve import endpoint, is_cloud, pricing
 from nexus_operator.mending import Mending, of_stall
 from nexus_operator.prober import Findings
-from nexus_quality import words
+from nexus_quality import words, words_of_health
 from nexus_quality.assessment import WithinPolicy
 from nexus_quality.published import exclusion_of, with_verdicts
 from nexus_quality.stall import Stall
@@ -182,7 +182,7 @@ def _routed(known: Knowledge) -> str:
     if known.backend.spec.models is None and not known.findings.models:
         return words.NO_MODELS
     unprobed = known.findings.health.reason == reasons.AWAITING_FIRST_PROBE
-    remarks = [words.NOT_PROBED.lower()] if unprobed else []
+    remarks = [words_of_health.NOT_PROBED.lower()] if unprobed else []
     remarks += [words.UNVERIFIED.message] if _unverified(known.backend.spec) else []
     return "; ".join((_READY[known.traffic], *remarks))
 

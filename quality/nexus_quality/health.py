@@ -18,7 +18,7 @@ import msgspec
 from nexus_api import reasons
 from nexus_api.backend import Capability, DiscoveredModel
 from nexus_api.meta import ConditionStatus
-from nexus_quality import words
+from nexus_quality import words_of_health
 
 SUSPECT_BACKENDS = 3
 UNHEARD_SECONDS = 60
@@ -36,7 +36,7 @@ class Health:
 
     status: ConditionStatus = ConditionStatus.UNKNOWN
     reason: str = reasons.AWAITING_FIRST_PROBE
-    message: str = words.NOT_PROBED
+    message: str = words_of_health.NOT_PROBED
     failures: int = 0
     successes: int = 0
     latency_ms: int | None = None
@@ -168,20 +168,20 @@ def judged(
     if suspect is not None:
         return _unknown(health, reasons.PROBER_SUSPECT, _suspicion(suspect, seen))
     if served:
-        message = words.probe_disagrees(seen=seen, seconds=span)
+        message = words_of_health.disagrees(seen=seen, seconds=span)
         return _unknown(health, reasons.PROBE_DISAGREES, message)
     if not heard:
-        message = words.probe_unheard(seen=seen, seconds=UNHEARD_SECONDS)
+        message = words_of_health.unheard(seen=seen, seconds=UNHEARD_SECONDS)
         return _unknown(health, reasons.PROBE_FAILED, message)
     failures = max(health.failures, failure_threshold)  # none while good ones are not enough yet
-    said = words.probes_failing(
+    said = words_of_health.failing(
         seen=seen, failures=failures, threshold=failure_threshold, seconds=span
     )
     return replace(health, message=said.message)
 
 
 def _suspicion(suspect: Suspicion, seen: str) -> str:
-    return words.prober_suspect(
+    return words_of_health.suspect(
         seen=seen, failing=suspect.failing, probed=suspect.probed, seconds=suspect.seconds
     )
 

@@ -31,7 +31,7 @@ from nexus_proxy.routing.reach import Obstacle, Reach, TlsContexts, reach, unver
 from nexus_proxy.routing.rules import Rules
 from nexus_proxy.routing.table import Table
 from nexus_proxy.secrets import SecretSource
-from nexus_quality import words
+from nexus_quality import words, words_of_health
 from nexus_quality.keys import KeyFacts
 from nexus_quality.policy import Policy
 from nexus_quality.subject import Subject
@@ -237,4 +237,4 @@ def _unhealthy(backend: LLMBackend) -> Obstacle | None:
         if condition.type == reasons.HEALTHY and condition.status is ConditionStatus.FALSE
     )
     said = words.split(next(told, "Its health probes fail"))
-    return said.reason, said.action or words.HEALTH_LOOK
+    return said.reason, said.action or words_of_health.LOOK

@@ -11,7 +11,7 @@ import pytest
 from nexus_proxy.routing.candidate import Backend, Candidate
 from nexus_proxy.routing.endpoint import Endpoint
 from nexus_proxy.routing.request import TOOLS, Call
-from nexus_quality import words
+from nexus_quality import words, words_of_health
 from nexus_quality.outcome import Outcome
 from nexus_quality.subject import Standing
 
@@ -195,7 +195,7 @@ def test_an_unhealthy_backend_says_why(wired: Any) -> None:
 
 
 def test_an_unhealthy_backend_is_refused_in_the_words_of_its_condition(wired: Any) -> None:
-    said = words.probes_failing(seen="GET / answers 500", failures=3, threshold=3, seconds=90)
+    said = words_of_health.failing(seen="GET / answers 500", failures=3, threshold=3, seconds=90)
     condition = {
         "type": "Healthy",
         "status": "False",

@@ -10,7 +10,7 @@ import pytest
 
 from nexus_api.backend import Capability, DiscoveredModel
 from nexus_api.meta import ConditionStatus
-from nexus_quality import words
+from nexus_quality import words_of_health
 from nexus_quality.health import (
     Health,
     Patient,
@@ -240,6 +240,6 @@ def test_a_sentence_that_was_published_is_not_made_into_another() -> None:
         ).message
 
     first = said(BAD)
-    remembered = replace(BAD, message=words.seen_in(first), failures=0)
+    remembered = replace(BAD, message=words_of_health.seen_in(first), failures=0)
     assert said(remembered) == said(after(remembered, "--+")) == first
-    assert words.seen_in("GET / answers (500)") == "GET / answers (500)"
+    assert words_of_health.seen_in("GET / answers (500)") == "GET / answers (500)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nexus_quality import words
+from nexus_quality import words, words_of_health
 from nexus_quality.words import Words, split
 
 SEEN = "GET /health answers 503"
@@ -23,20 +23,20 @@ TEXTS = {
     words.secret_key_missing(secret="openai", key="api-key").message: (
         "Secret openai has no key api-key; add key api-key to Secret openai"
     ),
-    words.probe_disagrees(seen=SEEN, seconds=90): (
+    words_of_health.disagrees(seen=SEEN, seconds=90): (
         "Probes fail (GET /health answers 503), but requests succeeded within the last 90 s, so it"
         " stays in service; correct spec.healthCheck.path, or look at the network between operator"
         " and backend"
     ),
-    words.probe_unheard(seen=SEEN, seconds=60): (
+    words_of_health.unheard(seen=SEEN, seconds=60): (
         "Probes fail (GET /health answers 503); before that counts, the proxies have up to 60 s to"
         " say whether requests succeed"
     ),
-    words.prober_suspect(seen=SEEN, failing=3, probed=4, seconds=30): (
+    words_of_health.suspect(seen=SEEN, failing=3, probed=4, seconds=30): (
         "Probes fail (GET /health answers 503), but 3 of 4 backends, more than half, began to fail"
         " within the same 30 s, so none is taken out; look at the operator's own network"
     ),
-    words.probes_failing(seen=SEEN, failures=5, threshold=3, seconds=90).message: (
+    words_of_health.failing(seen=SEEN, failures=5, threshold=3, seconds=90).message: (
         "5 probes in a row failed, 3 suffice (GET /health answers 503), and no request succeeded"
         " within the last 90 s; look at the backend, or correct spec.url or spec.healthCheck"
     ),
