@@ -1,7 +1,8 @@
 """`python -m nexus_devtools.node.guarded`: a backend in a pod that wants a key.
 
-The keys it takes are the lines of a file, read anew for each request; each key that a request
-brought is printed once. Probes of `/health` need none. It is NOT a model: its answer is fixed.
+The keys it takes are the words of a file, read anew for each request. Each key that a request
+brought is printed once, and each refusal. Probes of `/health` need none. It is NOT a model: its
+answer is fixed.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         if key in KEYS.read_text().split():
             self._answer(200, ANSWER)
         else:
+            print(f"refused {key}", flush=True)
             self._answer(401, {"error": {"message": "this key is not mine"}})
 
     def _answer(self, status: int, body: object) -> None:

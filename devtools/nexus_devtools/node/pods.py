@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nexus_devtools.backends.weights import weights
 from nexus_devtools.controlplane.paths import REPOSITORY
+from nexus_devtools.node.commands import run
+from nexus_devtools.node.errors import NodeError
 from nexus_devtools.node.images import BASE_IMAGE
 
 PYTHON = str(REPOSITORY / ".venv" / "bin" / "python")
 PORT = 8000
 CONTROL_PORT = 8001
+OPENMP = "libgomp.so.1"
 MOUNTED = {"checkout": str(REPOSITORY), "python": sys.base_prefix}
 
 
@@ -31,15 +35,29 @@ def simulated(
 
 
 def model(name: str) -> list[Any]:
-    """A real, small language model and its Service; the host's weights are mounted."""
+    """A real, small language model and its Service; weights and OpenMP are the host's."""
     command = [PYTHON, "-m", "nexus_devtools.backends.model_server", "--host=0.0.0.0"]
     made = pod(name, [*command, f"--port={PORT}"], ready="/health")
     (container,) = made["spec"]["containers"]
-    mount = {"name": "models", "mountPath": "/tmp/nexus-kubernetes/models", "readOnly": True}
-    container["volumeMounts"].append(mount)
-    folder = str(weights().parent)
-    made["spec"]["volumes"].append({"name": "models", "hostPath": {"path": folder}})
+    container["env"].append({"name": "LD_LIBRARY_PATH", "value": "/opt/openmp"})
+    more = {
+        "/tmp/nexus-kubernetes/models": weights().parent,
+        f"/opt/openmp/{OPENMP}": _library(OPENMP),
+    }
+    for number, (inside, outside) in enumerate(more.items()):
+        mount = {"name": f"model-{number}", "mountPath": inside, "readOnly": True}
+        container["volumeMounts"].append(mount)
+        volume = {"name": f"model-{number}", "hostPath": {"path": str(outside)}}
+        made["spec"]["volumes"].append(volume)
     return [made, service(name)]
+
+
+def _library(name: str) -> Path:
+    """Where the host has it, which llama.cpp needs as well as a pod."""
+    for line in run("/sbin/ldconfig", "-p").splitlines():
+        if line.split()[:1] == [name]:
+            return Path(line.split(" => ")[1]).resolve()
+    raise NodeError(f"{name} is not on this machine: apt install libgomp1")
 
 
 def guarded(name: str, key: str) -> list[Any]:
@@ -114,14 +132,18 @@ def service(name: str) -> dict[str, Any]:
     }
 
 
-def backend(name: str, **spec: Any) -> dict[str, Any]:
-    """The LLMBackend of a pod of this name."""
-    namespace_free = {"url": f"http://{name}:{PORT}", "type": "vllm"}
+def backend(name: str, *, namespace: str = "", **spec: Any) -> dict[str, Any]:
+    """The LLMBackend of a pod of this name; without the namespace only its own pods find it.
+
+    The operator, which is elsewhere, probes by the whole name.
+    """
+    host = f"{name}.{namespace}.svc" if namespace else name
+    plain = {"url": f"http://{host}:{PORT}", "type": "vllm"}
     return {
         "apiVersion": "nexus.dev/v1alpha1",
         "kind": "LLMBackend",
         "metadata": {"name": name},
-        "spec": {**namespace_free, **spec},
+        "spec": {**plain, **spec},
     }
 
 
