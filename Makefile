@@ -117,7 +117,7 @@ lint: $(DEV_STAMP) ## ruff and mypy --strict
 .PHONY: lock
 lock: $(DEV_STAMP) ## pin every dependency, with hashes, into requirements/*.txt (the only target that resolves versions)
 	@test -x $(VENV)-lock/bin/uv || { $(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv; }
-	@for extra in operator proxy dev demo clients; do \
+	@for extra in operator proxy compile dev demo clients; do \
 	  echo "==> requirements/$$extra.txt"; \
 	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \

@@ -116,7 +116,9 @@ def _built(folder: Path) -> Path:
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, folder / Path(part).name, ignore=skipped)
     files = [each.replace(".", "/") + ".py" for each in modules()]
-    _run(["-m", "mypyc", "--strict", *files], folder, MYPYPATH=".", CFLAGS="-O2")
+    # Some builds of Python add debugging information, three times as much as there is code.
+    flags = {"CFLAGS": "-O2", "LDFLAGS": "-Wl,-S"}
+    _run(["-m", "mypyc", "--strict", *files], folder, MYPYPATH=".", **flags)
     shutil.rmtree(folder / "build")
     for part in PARTS:
         (folder / part).parent.mkdir()

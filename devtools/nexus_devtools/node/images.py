@@ -1,8 +1,9 @@
 """Container images: the product's by its Containerfile, and the two a cluster needs for itself.
 
 Built by buildah, without a daemon and without a registry; the base is a small Debian with Python,
-made from its packages. Each is built once per state of what goes into it, and lies in the cache as
-an archive that containerd imports. It pushes nothing anywhere.
+made from its packages; the product is built in another one, with a C compiler. Each is built once
+per state of what goes into it, and lies in the cache as an archive that containerd imports. It
+pushes nothing anywhere.
 """
 
 from __future__ import annotations
@@ -27,12 +28,21 @@ from nexus_devtools.node.programs import COREDNS, PAUSE, built
 PAUSE_IMAGE = "localhost/pause:dev"
 COREDNS_IMAGE = "localhost/coredns:dev"
 BASE_IMAGE = "localhost/base:dev"
+BUILDER_IMAGE = "localhost/builder:dev"
 PRODUCT = ("nexus-operator", "nexus-proxy")
 SOURCES = ("crds", "quality", "operator", "proxy")
-INPUTS = ("Containerfile", "pyproject.toml", "README.md", "requirements")
+COMPILER = "devtools/nexus_devtools/compiled.py"
+INPUTS = ("Containerfile", "pyproject.toml", "README.md", "requirements", COMPILER)
+WHEELS = ("compile", "operator", "proxy")
 KEPT_ARCHIVES = 3
 BASE_SUITE = "bookworm"
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
+BUILDER_PACKAGES = f"{BASE_PACKAGES},libpython3-dev,gcc,libc6-dev"
+# Documents, sanitizers, Python as an archive: each layer of a build is a copy of all there is.
+LEFT_OUT = (
+    *("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*"),
+    *("*/libpython3*.a", "*/gcc/*/lto1", "*/gcc/*/g++-mapper-server", "/usr/lib/*san.so*"),
+)
 
 
 def archives() -> dict[str, Path]:
@@ -45,26 +55,43 @@ def archives() -> dict[str, Path]:
 
 
 def product_archives() -> dict[str, Path]:
-    """`nexus-operator` and `nexus-proxy` of the sources as they are, by the Containerfile."""
-    key = _digest(_files(*INPUTS, *SOURCES))
+    """`nexus-operator` and `nexus-proxy` of the sources as they are, by the Containerfile; with an
+    empty COMPILED in the environment uncompiled, which is soon done.
+    """
+    compiled = os.environ.get("COMPILED", "1")
+    key = _digest(_files(*INPUTS, *SOURCES)) + ("" if compiled else "-pure")
     folder = cache_folder() / "images"
     wanted = {_tag(name): folder / f"{name}-{key}.tar" for name in PRODUCT}
     if not all(archive.exists() for archive in wanted.values()):
-        base = base_archive()
+        bases = base_archive(), _debian_archive("builder", BUILDER_IMAGE, BUILDER_PACKAGES)
         with (
             tempfile.TemporaryDirectory(prefix="nexus-image-") as scratch,
             Progress(f"building the images {' and '.join(PRODUCT)}", announce=True),
         ):
             context = _context(Path(scratch))
-            _buildah("pull", "--quiet", f"oci-archive:{base}")
+            for base in bases:
+                _buildah("pull", "--quiet", f"oci-archive:{base}")
             for name in PRODUCT:
-                _cached(f"{name}-{key}", functools.partial(_product, name, context))
+                build = functools.partial(_product, name, context, compiled)
+                _cached(f"{name}-{key}", build)
+            # Not sooner: the second takes the layers of the first.
+            _buildah("rmi", "--prune", "--force")
     return wanted
 
 
-def _product(name: str, context: Path, archive: Path) -> None:
+def said(archive: Path, *command: str) -> str:
+    """What a command in an image prints."""
+    container = _buildah("from", "--quiet", f"oci-archive:{archive}").strip()
+    try:
+        return _buildah("run", container, "--", *command)
+    finally:
+        _buildah("rm", container)
+
+
+def _product(name: str, context: Path, compiled: str, archive: Path) -> None:
     # With layers the second target finds what the first has built.
-    arguments = ("--layers", "--build-arg", f"BASE={BASE_IMAGE}", "--build-arg", "OFFLINE=1")
+    given = (f"BASE={BASE_IMAGE}", f"BUILDER={BUILDER_IMAGE}", "OFFLINE=1", f"COMPILED={compiled}")
+    arguments = ("--layers", *(f"--build-arg={each}" for each in given))
     _buildah("build", "--quiet", "--target", name, *arguments, "-t", _tag(name), str(context))
     _buildah("push", "--quiet", _tag(name), f"oci-archive:{archive}:{_tag(name)}")
     _forget_old(name, archive.parent)
@@ -72,7 +99,6 @@ def _product(name: str, context: Path, archive: Path) -> None:
 
 def _forget_old(name: str, folder: Path) -> None:
     """What was built of other sources would fill the disk."""
-    _buildah("rmi", "--prune", "--force")
     archives = sorted(folder.glob(f"{name}-*.tar"), key=lambda file: -file.stat().st_mtime)
     for old in archives[KEPT_ARCHIVES:]:
         old.unlink(missing_ok=True)
@@ -89,35 +115,33 @@ def _context(folder: Path) -> Path:
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name)
-    wheels = folder / "wheels"
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-    for extra in PRODUCT:
-        requirements = folder / "requirements" / f"{extra.removeprefix('nexus-')}.txt"
-        options = ("--require-hashes", "--only-binary=:all:", "--dest", wheels)
-        run(*pip, "download", *options, "-r", requirements)
-    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, folder)
+    for extra in WHEELS:
+        options = ("--require-hashes", "--only-binary=:all:", "--dest", folder / "wheels")
+        run(*pip, "download", *options, "-r", folder / "requirements" / f"{extra}.txt")
     return folder
 
 
 def base_archive() -> Path:
     """The small Debian with Python that the others stand on."""
-    key = hashlib.sha256(f"{BASE_SUITE}{BASE_PACKAGES}".encode()).hexdigest()[:16]
-    return _cached(f"base-{key}", _debian)
+    return _debian_archive("base", BASE_IMAGE, BASE_PACKAGES)
 
 
-def _debian(archive: Path) -> None:
+def _debian_archive(name: str, tag: str, packages: str) -> Path:
+    key = hashlib.sha256(f"{BASE_SUITE}{packages}".encode()).hexdigest()[:16]
+    return _cached(f"{name}-{key}", functools.partial(_debian, tag, packages))
+
+
+def _debian(tag: str, packages: str, archive: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="nexus-base-") as scratch:
         root = Path(scratch) / "root.tar"
-        with Progress("making the base image from Debian packages (once)", announce=True):
-            options = ("--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}")
-            lean = (
-                "--dpkgopt=path-exclude=/usr/share/doc/*",
-                "--dpkgopt=path-exclude=/usr/share/locale/*",
-                "--dpkgopt=path-exclude=/usr/share/man/*",
-            )
+        with Progress(f"making {tag} from Debian packages (once)", announce=True):
+            options = ("--quiet", "--variant=minbase", f"--include={packages}")
+            lean = [f"--dpkgopt=path-exclude={each}" for each in LEFT_OUT]
             run("mmdebstrap", *options, *lean, BASE_SUITE, root)
-        _commit(BASE_IMAGE, archive, (str(root), "/"), ())
+        _commit(tag, archive, (str(root), "/"), ())
 
 
 def _scratch(tag: str, program: Path) -> Path:
