@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from nexus_api.wire import MONEY_PATTERN, PERCENT_PATTERN
 
@@ -77,7 +78,12 @@ def parse_time_microseconds(text: str) -> int:
 
 def format_time(epoch_seconds: float) -> str:
     """Epoch seconds to RFC 3339 in UTC, whole seconds (rounded down)."""
-    return datetime.fromtimestamp(int(epoch_seconds // 1), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _format_second(int(epoch_seconds // 1))
+
+
+@lru_cache(maxsize=256)  # whoever looks at many things says the same moment of all
+def _format_second(epoch_seconds: int) -> str:
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_time_micro(epoch_seconds: float) -> str:

@@ -88,11 +88,11 @@ class Dossiers:
         uid, before = backend.metadata.uid, backend.status
         policy = self._registry.policy_in_force(backend)
         verdicts, within = self._judgement(uid, transition, assessment)
-        opinion = self._engine.opinion(uid, now)
+        opinion, remark = self._engine.opinion(uid, now), self._history.remark(backend, now)
         return Knowledge(
             backend=backend,
             verdicts=verdicts,
-            within=replace(within, message=within.message + self._history.remark(backend, now)),
+            within=replace(within, message=within.message + remark) if remark else within,
             traffic=assessment.traffic,
             findings=self._findings(backend, assessment, now),
             mending=self._mending(backend, opinion, now),

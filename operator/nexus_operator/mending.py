@@ -54,10 +54,10 @@ class Mending:
 
 def mending(backend: LLMBackend, opinion: Opinion, *, hold: bool) -> Mending | None:
     """What is to be mended; `hold`: what was published stays, if nobody says otherwise."""
-    known = published(backend.status)
     found = of_stall(backend.spec, opinion.stall)
     if found is None:
-        return known if hold else None
+        return published(backend.status) if hold else None
+    known = published(backend.status)
     # More refusals are no news: what was said first is the evidence.
     same = known is not None and (known.reason, known.words.action) == (
         found.reason,

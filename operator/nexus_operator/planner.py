@@ -32,7 +32,6 @@ from nexus_operator.specs import Specs
 from nexus_operator.status import build_status, keep_what_was_published
 from nexus_operator.writer import Key, Plan
 from nexus_quality.engine import Transition
-from nexus_quality.figures import Figures
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +178,10 @@ class Planner:
         dossier = self._dossiers.open(backend, now)
         sign = dossier.sign
         settled = sign is not None and self._settled.get(uid) == sign
-        found = self._engine.figures(uid, now) if figures else None
-        if settled and (found is None or self._dull(dossier, found, now)):
+        if settled and (not figures or self._dull(dossier, now)):
             return None
-        if found is not None:
+        if figures:
+            found = self._engine.figures(uid, now)
             known = replace(
                 dossier.knowledge,
                 quality=found.quality(),
@@ -208,7 +207,7 @@ class Planner:
         )
         return Draft(status=status, transition=dossier.transition, worth=value)
 
-    def _dull(self, dossier: Dossier, found: Figures, now: float) -> bool:
+    def _dull(self, dossier: Dossier, now: float) -> bool:
         """Whether the figures of a backend that is settled are not worth a write either."""
         backend = dossier.knowledge.backend
         uid = backend.metadata.uid
@@ -218,7 +217,7 @@ class Planner:
         )
         if dossier.starting or since >= LONG * interval:
             return False
-        return since < interval or not moved(backend.status.quality, found.quality())
+        return since < interval or not moved(backend.status.quality, self._engine.quality(uid, now))
 
     def _backend_written(self, uid: str, sent: _Sent, stored: Mapping[str, Any]) -> list[Note]:
         self._written[uid] = self._clock()

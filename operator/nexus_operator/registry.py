@@ -105,7 +105,8 @@ class Registry:
     def policy_in_force(self, backend: LLMBackend) -> QualityPolicy | None:
         """The one enforcing policy of a backend, None for the defaults."""
         metadata = backend.metadata
-        return resolve(metadata.labels, self.quality.of(metadata.namespace))
+        policies = self.quality.of(metadata.namespace)
+        return resolve(metadata.labels, policies) if policies else None
 
     def thresholds(self, backend: LLMBackend) -> Policy:
         """The numbers in force for a backend."""

@@ -13,6 +13,8 @@ from nexus_quality.ledger import Ledger
 from nexus_quality.report import Report
 from nexus_quality.stall import Opinion, is_living, judge, voices
 
+_SILENCE, _HEARD = Opinion(), Opinion(voices=1)
+
 
 class Testimony:
     """By UID of the backend."""
@@ -49,12 +51,15 @@ class Testimony:
         usual: Callable[[], Mapping[str, float]],
         min_reporters: int,
     ) -> Opinion:
-        """What the fleet says now; `usual`: attempts a second by reporter, asked for if needed."""
+        """What the fleet says now; `usual`: attempts a second by reporter, asked for if needed.
+
+        Where nobody ever spoke of the key the voices are not counted: one stands for all.
+        """
         since = self._renewed.get(uid, float("-inf"))
         users = ledger.users(uid)
         if uid not in self._speakers:
-            living = sum(is_living(user, now=now, since=since) for user in users.values())
-            return Opinion(voices=living)
+            living = any(is_living(user, now=now, since=since) for user in users.values())
+            return _HEARD if living else _SILENCE
         known = ledger.reporters
         speakers = {name: known[name] for name in self._speakers[uid] if name in known}
         asked = {**users, **speakers}.values()

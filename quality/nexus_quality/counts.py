@@ -45,12 +45,16 @@ class Counts(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
 
     def add(self, other: Counts, sign: int = 1) -> None:
         """Add `other` in place; `sign` -1 takes away what was added before."""
+        self.add_numbers(other, sign)
+        if other.ttft_bins:
+            self.add_bins(other.ttft_bins, sign)
+
+    def add_numbers(self, other: Counts, sign: int = 1) -> None:
+        """The same without bins."""
         self.requests += sign * other.requests
         self.ttft_count += sign * other.ttft_count
         self.ttft_ms_sum += sign * other.ttft_ms_sum
         self.add_rare(rare_pairs(other), sign)
-        if other.ttft_bins:
-            self.add_bins(other.ttft_bins, sign)
 
     def add_rare(self, pairs: Pairs, sign: int = 1) -> None:
         """Add what `rare_pairs` found in others."""
@@ -133,6 +137,14 @@ def valid_bins(bins: Bins) -> bool:
     """True if a sketch can hold that; there is at least one bin."""
     counts = bins.values()
     return min(*bins, *counts, 0) == 0 and max(bins) <= MAX_BIN and max(counts) <= MOST
+
+
+def numbers(parts: Iterable[Counts]) -> Counts:
+    """The same without bins."""
+    result = Counts()
+    for part in parts:
+        result.add_numbers(part)
+    return result
 
 
 def total(parts: Iterable[Counts]) -> Counts:

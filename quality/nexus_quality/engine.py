@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nexus_api import reasons
-from nexus_api.backend import LLMBackendStatus
+from nexus_api.backend import LLMBackendStatus, Quality
 from nexus_quality.absence import await_the_living
 from nexus_quality.assessment import Assessment, within_policy
-from nexus_quality.calm import Calms, users
 from nexus_quality.docket import EVENTS, BackendFacts, Docket, Transition
 from nexus_quality.evidence import ALIVE_SECONDS, Share, Sums
-from nexus_quality.figures import Figures, figures
+from nexus_quality.figures import Figures, figures, quality
 from nexus_quality.firing import Firing
 from nexus_quality.hearing import STARTING_SECONDS, Hearing
 from nexus_quality.ledger import Growth, Ledger
 from nexus_quality.limits import Known
 from nexus_quality.policy import Policy
 from nexus_quality.published import verdicts_from_status
+from nexus_quality.remembered import Remembered, is_steady
 from nexus_quality.report import Answer, Report, taken_by
 from nexus_quality.sketch import value_of
 from nexus_quality.verdict import Verdict
@@ -73,7 +73,7 @@ class Engine:
         self._ledger = Ledger(started)
         self._backends: dict[str, Docket] = {}
         self._observations: list[Observation] = []
-        self._calms = Calms()
+        self._remembered = Remembered()
         self._moved: set[str] = set()
         self._ends: dict[str, float] = {}
         self._heard: tuple[tuple[object, ...], Hearing] | None = None
@@ -105,8 +105,9 @@ class Engine:
         waited for as after a start.
         """
         for uid, docket in self._backends.items():
-            docket.expected = users(self._ledger, uid, since)
+            docket.expected = self._remembered.attendance.users(self._ledger, uid, since)
         await_the_living(self._ledger, since)
+        self._remembered.clear()
         self.listening, self._heard = now, None
 
     def collecting(self, uid: str, reporters: int, now: float) -> bool:
@@ -122,7 +123,7 @@ class Engine:
         """A backend was deleted: its history goes with its UID."""
         self._backends.pop(uid, None)
         self._moved.add(uid)
-        self._calms.forget(uid)
+        self._remembered.forget(uid)
         self._heard = None
         self._ledger.forget(uid)
 
@@ -137,7 +138,7 @@ class Engine:
         Of backends that are not known any more nothing stays.
         """
         self._ledger = ledger
-        self._calms.clear()
+        self._remembered.clear()
         for uid in ledger.uids():
             if uid not in self._backends:
                 ledger.forget(uid)
@@ -170,9 +171,10 @@ class Engine:
         """Take a report in; whatever in it cannot be is refused and disturbs nothing else."""
         self._heard = None
         report = taken_by(report, self.epoch)
+        steady = is_steady(self._ledger, reporter, now)
         taken = self._ledger.take(reporter, report, now, self._backends, self._known)
         self._observe(taken.growth)
-        self._calms.heard(taken.touched, reporter)
+        self._remembered.heard(self._ledger, reporter, taken.touched, steady=steady)
         suspects = tuple(sorted(uid for uid in taken.touched if self.suspect(uid, now)))
         answer = Answer(epoch=self.epoch, suspects=suspects, refused=taken.refused)
         return Merged(taken.touched, answer)
@@ -214,7 +216,7 @@ class Engine:
         docket = self._backends[uid]
         firing: Firing | None = None
         if self._calm(uid, now):
-            reporters = users(self._ledger, uid, now)
+            reporters = self._remembered.attendance.users(self._ledger, uid, now)
         else:
             hearing = self.hearing(uid, now)
             reporters, firing = len(hearing.whole()), hearing.firing()
@@ -231,6 +233,10 @@ class Engine:
     def figures(self, uid: str, now: float) -> Figures:
         """The figures to publish, of all generations."""
         return figures(self._ledger, uid, now)
+
+    def quality(self, uid: str, now: float) -> Quality | None:
+        """The figures of the backend as a whole, as they would be published."""
+        return quality(self._ledger, uid, now)
 
     def expire(self, now: float) -> None:
         """Let go of what left the windows; to be called now and then."""
@@ -278,7 +284,9 @@ class Engine:
         docket = self._backends[uid]
         key = (uid, now, self._ledger, docket.verdicts, docket.policy)
         if self._heard is None or self._heard[0] != key:
-            self._heard = (key, self._hear(docket, now))
+            hearing = self._hear(docket, now)
+            self._remembered.shown[uid] = hearing.evidence.shown
+            self._heard = (key, hearing)
         return self._heard[1]
 
     def firing_under(self, uid: str, policy: Policy, now: float) -> Firing | None:
@@ -294,10 +302,11 @@ class Engine:
             started=self.started,
             listening=self.listening,
             random=self._random,
+            shown=self._remembered.shown.get(docket.facts.uid),
         )
 
     def _calm(self, uid: str, now: float) -> bool:
-        return self._calms.calm(self._ledger, self._backends[uid], now)
+        return self._remembered.calms.calm(self._ledger, self._backends[uid], now)
 
     def suspect(self, uid: str, now: float) -> bool:
         """Whether successes of a backend should be heard of at once, too."""

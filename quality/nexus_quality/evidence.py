@@ -36,6 +36,7 @@ RATE_SECONDS = 600.0
 ELIGIBLE_SECONDS = 20.0
 BACKEND = ""
 _TEN = int(Family.TEN_SECONDS)
+_NEVER = float("inf")
 _NOBODY: frozenset[str] = frozenset()
 
 _Subject = TypeVar("_Subject", str, frozenset[str])
@@ -71,33 +72,61 @@ class View:
         return self.models.get(model, self.span)
 
 
-class Evidence:
-    """What the reporters in R say of one backend: those heard from in the last 90 s that used the
-    subject in the last hour.
+class Shown:
+    """The evidence about a backend as it was worked out, and for how long it is: until one of its
+    reporters speaks, ten seconds are over, or one has been silent for too long.
     """
 
-    __slots__ = ("_caches", "_key", "_known", "_ledger", "_reporters", "_uid", "_used", "_view")
+    __slots__ = ("at", "key", "parts", "reporters", "until", "used")
 
-    def __init__(self, ledger: Ledger, uid: str, view: View) -> None:
-        self._ledger, self._uid, self._view = ledger, uid, view
+    def __init__(self, key: tuple[object, ...], at: float, reporters: list[Reporter]) -> None:
+        self.key, self.at, self.reporters = key, at, reporters
+        self.until = min((_stays(at, reporter.heard) for reporter in reporters), default=_NEVER)
+        self.used: frozenset[str] | None = None
+        self.parts: dict[str | frozenset[str], tuple[Share, ...]] = {}
+
+    def holds(self, key: tuple[object, ...], now: float) -> bool:
+        """Whether it is what would be worked out again."""
+        return self.at <= now < self.until and self.key == key
+
+
+def _stays(now: float, heard: float) -> float:
+    """When something changes about a reporter that says nothing more."""
+    if now - heard <= PULSE_SECONDS:
+        return heard + PULSE_SECONDS
+    return heard + ALIVE_SECONDS if now - heard <= ALIVE_SECONDS else _NEVER
+
+
+class Evidence:
+    """What the reporters in R say of one backend: those heard from in the last 90 s that used the
+    subject in the last hour. `shown`: an earlier one of this backend, since which none of its
+    reporters spoke.
+    """
+
+    __slots__ = ("_caches", "_key", "_uid", "_view", "shown")
+
+    def __init__(self, ledger: Ledger, uid: str, view: View, shown: Shown | None = None) -> None:
+        self._uid, self._view = uid, view
         spans = (view.span, *sorted(view.models.items()))
         # What is worked out of a reporter is kept until it speaks or a bucket's time has passed.
         self._key = (int(view.now // _TEN), view.short_window_seconds, spans)
-        self._reporters = [
-            reporter
-            for reporter in ledger.users(uid).values()
-            if view.silent or self._age(reporter) <= ALIVE_SECONDS
-        ]
         self._caches: dict[str, dict[str | frozenset[str], Share | None]] = {}
-        self._used: frozenset[str] | None = None
-        self._known: dict[str | frozenset[str], tuple[Share, ...]] = {}
+        if shown is None or not shown.holds(self._key, view.now):
+            reporters = [
+                reporter
+                for reporter in ledger.users(uid).values()
+                if view.silent or self._age(reporter) <= ALIVE_SECONDS
+            ]
+            shown = Shown(self._key, view.now, reporters)
+        self.shown = shown
 
     @property
     def models(self) -> frozenset[str]:
         """The models used in the last hour."""
-        if self._used is None:
-            self._used = _NOBODY.union(*map(self._models, self._reporters))
-        return self._used
+        shown = self.shown
+        if shown.used is None:
+            shown.used = _NOBODY.union(*map(self._models, shown.reporters))
+        return shown.used
 
     def whole(self, without: frozenset[str] = _NOBODY) -> tuple[Share, ...]:
         """The backend's shares, some models left out."""
@@ -143,17 +172,17 @@ class Evidence:
         self, subject: _Subject, share_of: Callable[[Reporter, _Subject], Share | None]
     ) -> tuple[Share, ...]:
         """The shares in a subject: a model, or the backend without some."""
-        known = self._known.get(subject)
+        known = self.shown.parts.get(subject)
         if known is None:
             found = []
-            for reporter in self._reporters:
+            for reporter in self.shown.reporters:
                 derived = self._derived(reporter)
                 if subject not in derived:
                     derived[subject] = share_of(reporter, subject)
                 share = derived[subject]
                 if share is not None:
                     found.append(share)
-            known = self._known[subject] = tuple(found)
+            known = self.shown.parts[subject] = tuple(found)
         return known
 
     def _shared(self, reporter: Reporter, without: frozenset[str]) -> Share | None:

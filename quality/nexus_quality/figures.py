@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from nexus_api.backend import ModelQuality, Quality, SubjectState
 from nexus_api.quantities import format_time, rate_percent
-from nexus_quality.counts import Counts, total
+from nexus_quality.counts import Counts, numbers, total
 from nexus_quality.ledger import Ledger
-from nexus_quality.sketch import quantile
+from nexus_quality.sketch import quantiles
 from nexus_quality.window import Family
 
 MAX_MODELS = 32
@@ -54,8 +54,9 @@ class Tally:
         if hour.ttft_count:
             found["ttft_samples_1h"] = hour.ttft_count
             found["avg_ttft_milliseconds"] = hour.ttft_ms_sum // hour.ttft_count
-            found["p50_ttft_milliseconds"] = _rounded(quantile(hour.ttft_bins, 0.5))
-            found["p95_ttft_milliseconds"] = _rounded(quantile(hour.ttft_bins, 0.95))
+            p50, p95 = quantiles(hour.ttft_bins, (0.5, 0.95))
+            found["p50_ttft_milliseconds"] = _rounded(p50)
+            found["p95_ttft_milliseconds"] = _rounded(p95)
         return found
 
 
@@ -117,14 +118,31 @@ def figures(ledger: Ledger, uid: str, now: float) -> Figures:
         for model, one in wholes.items()
         if model
     }
-    failures = [one.last_failure for one in wholes.values() if one.last_failure is not None]
     whole = Tally(
         hour=_together([tally.hour for tally in models.values()]),
         day=_together([tally.day for tally in models.values()]),
-        last_failure=max(failures, default=None),
+        last_failure=_latest_failure(ledger, uid),
         reporters=reporters,
     )
     return Figures(now=now, whole=whole, models=models)
+
+
+def quality(ledger: Ledger, uid: str, now: float) -> Quality | None:
+    """`figures(…).quality()` without the figures of each model."""
+    wholes = {model: one for model, one in ledger.whole(uid, now).items() if model}
+    tally = Tally(
+        hour=total(part for one in wholes.values() for part in one.minutes.parts()),
+        day=numbers(part for one in wholes.values() for part in one.days.parts()),
+        last_failure=_latest_failure(ledger, uid),
+        reporters=_users(ledger, uid, now)[0],
+    )
+    return Quality(**tally.fields(now)) if tally.known else None  # type: ignore[arg-type]
+
+
+def _latest_failure(ledger: Ledger, uid: str) -> float | None:
+    wholes = ledger.wholes(uid).values()
+    failures = [one.last_failure for one in wholes if one.last_failure is not None]
+    return max(failures, default=None)
 
 
 def _users(ledger: Ledger, uid: str, now: float) -> tuple[int, dict[str, int]]:

@@ -8,12 +8,11 @@ itself only beside another one in use. It keeps no clock, and accepts nothing: t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 
 from nexus_api.backend import SubjectState
 from nexus_api.pace import paced
 from nexus_quality.docket import Docket, Transition, transition_of
-from nexus_quality.evidence import BACKEND, Evidence, Share, Span, View
+from nexus_quality.evidence import BACKEND, Evidence, Share, Shown, Span, View
 from nexus_quality.figures import MAX_MODELS
 from nexus_quality.firing import Firing
 from nexus_quality.ledger import Ledger
@@ -27,7 +26,8 @@ STARTING_SECONDS = paced(60.0)
 
 class Hearing:
     """A docket and the evidence of one moment. `started`: since when this process judges;
-    `listening`: since when it takes reports without a gap.
+    `listening`: since when it takes reports without a gap; `shown`: evidence of an earlier moment,
+    if nobody spoke since.
     """
 
     def __init__(
@@ -39,11 +39,17 @@ class Hearing:
         started: float,
         listening: float,
         random: Callable[[], float],
+        shown: Shown | None = None,
     ) -> None:
         self._docket, self._ledger = docket, ledger
         self._now, self._random = now, random
         self._started, self._listening = started, listening
-        self.evidence = Evidence(ledger, docket.facts.uid, self._view(everything=False))
+        # What fires is asked for once to move the verdict and once to tell of it.
+        self._fired: dict[str, Firing | None] = {}
+        self._fired_under = docket.verdicts
+        self._models: frozenset[str] | None = None
+        view = self._view(everything=False)
+        self.evidence = Evidence(ledger, docket.facts.uid, view, shown)
 
     def wanted(self) -> Transition | None:
         """The change of state that is due; changes without one are made at once."""
@@ -89,12 +95,17 @@ class Hearing:
             yield model, lambda model=model: self._model_firing(model)  # type: ignore[misc]
         yield BACKEND, self._backend_firing
 
-    @cached_property
+    @property
     def _judged(self) -> frozenset[str]:
         """The models that may be excluded by themselves.
 
         Not what a backend is not known to have, nor what a status has no room for.
         """
+        if self._models is None:
+            self._models = self._may_be_judged()
+        return self._models
+
+    def _may_be_judged(self) -> frozenset[str]:
         out, listed = self._docket.verdicts.out, self._docket.facts.models
         used = self.evidence.models - out
         if len(used) < 2 or len(out) >= MAX_MODELS:
@@ -183,13 +194,28 @@ class Hearing:
             return self._ledger.awaits(self._docket.facts.uid)
         return sum(share.complete for share in whole) < self._docket.expected
 
+    def _once(self, what: str, found: Callable[[], Firing | None]) -> Firing | None:
+        """What was found before under the same verdicts, or is now."""
+        if self._fired_under is not self._docket.verdicts:
+            self._fired.clear()
+            self._fired_under = self._docket.verdicts
+        if what not in self._fired:
+            self._fired[what] = found()
+        return self._fired[what]
+
     def _model_firing(self, model: str) -> Firing | None:
+        return self._once(f"model {model}", lambda: self._of_model(model))
+
+    def _of_model(self, model: str) -> Firing | None:
         verdict, policy = self._docket.verdicts.of(model), self._docket.policy
         if verdict.state is SubjectState.ACTIVE and model not in self._judged:
             return None
         return fire_model(self._windows(verdict), model, policy, self._now)
 
     def _unreached_firing(self) -> Firing | None:
+        return self._once("unreached", self._unreached)
+
+    def _unreached(self) -> Firing | None:
         """What fires by connect-class failures alone, with its quorum; one model speaks for all."""
         out = self._docket.verdicts.out
         if len(self.evidence.models - out) < 2:
@@ -198,6 +224,9 @@ class Hearing:
         return firing if firing is not None and firing.quorum else None
 
     def _backend_firing(self) -> Firing | None:
+        return self._once("backend", self._of_backend)
+
+    def _of_backend(self) -> Firing | None:
         verdicts, policy = self._docket.verdicts, self._docket.policy
         unreached = None if verdicts.frozen else self._unreached_firing()
         windows = self._windows(verdicts.backend)

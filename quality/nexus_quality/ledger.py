@@ -78,6 +78,11 @@ class Ledger:
         """The backends of which anything is known."""
         return list(self._wholes)
 
+    def uses(self, name: str) -> list[str]:
+        """The backends that a reporter ever counted anything of."""
+        reporter = self.reporters.get(name)
+        return [] if reporter is None else list(reporter.series)
+
     def awaits(self, uid: str) -> bool:
         """Whether a user of a backend that is known from before has not yet repeated itself."""
         return any(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 RELATIVE_ERROR = 0.05
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
@@ -37,16 +37,24 @@ def value_of(index: int) -> float:
 
 def quantile(bins: Mapping[int, int], q: float) -> float | None:
     """The `q` quantile (0 to 1) in milliseconds, None of an empty sketch."""
+    return quantiles(bins, (q,))[0]
+
+
+def quantiles(bins: Mapping[int, int], wanted: Sequence[float]) -> list[float | None]:
+    """Some quantiles, in ascending order as they are `wanted`."""
     total = sum(bins.values())
     if total <= 0:
-        return None
-    rank = max(1, math.ceil(q * total))
+        return [None] * len(wanted)
+    ranks = [max(1, math.ceil(q * total)) for q in wanted]
+    found: list[float | None] = []
     seen = 0
     for index in sorted(bins):
         seen += bins[index]
-        if seen >= rank:
-            return value_of(index)
-    return value_of(max(bins))
+        while seen >= ranks[len(found)]:
+            found.append(value_of(index))
+            if len(found) == len(ranks):
+                return found
+    return found + [value_of(max(bins))] * (len(ranks) - len(found))
 
 
 def packed(bins: Bins) -> bytes:

@@ -183,6 +183,10 @@ class Window:
             return self._active >= max(self._oldest, self.family.oldest(horizon.at))
         return self._active >= self._oldest
 
+    def used_until(self) -> float:
+        """When `used` ends if nothing more comes (seconds on the owner's clock)."""
+        return float((self._active + self._span) * self._width)
+
     def totals(self, since_generation: int = 0) -> Counts:
         """The counters of the whole window, of outcomes tagged at or after a generation."""
         parts = list(self.parts(since_generation))
