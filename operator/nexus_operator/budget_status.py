@@ -7,8 +7,9 @@ all after `LONG_SECONDS`; time alone writes nothing. Pure; sums are `budget`'s.
 
 from __future__ import annotations
 
-from nexus_api import BudgetState, BudgetStatus, HardLimitAction, RoutingPolicy, reasons
+from nexus_api import BudgetState, BudgetStatus, RoutingPolicy, reasons
 from nexus_api.quantities import format_time, format_usd, parse_usd
+from nexus_operator import own_words
 from nexus_operator.budget import Account
 from nexus_operator.notes import Note
 from nexus_quality.budget import state_of
@@ -23,11 +24,6 @@ _EVENTS = {
     BudgetState.NORMAL: reasons.EVENT_BUDGET_NORMAL,
     BudgetState.SOFT_LIMIT: reasons.EVENT_BUDGET_SOFT_LIMIT,
     BudgetState.HARD_LIMIT: reasons.EVENT_BUDGET_HARD_LIMIT,
-}
-_ACTIONS = {
-    HardLimitAction.WARN: "requests go on (hardLimitAction Warn)",
-    HardLimitAction.BLOCK_CLOUD: "Open backends are left out (hardLimitAction BlockCloud)",
-    HardLimitAction.BLOCK_ALL: "all backends are left out (hardLimitAction BlockAll)",
 }
 
 
@@ -83,14 +79,5 @@ def budget_notes(policy: RoutingPolicy, wanted: BudgetStatus | None, spent: int)
 
 
 def budget_message(policy: RoutingPolicy, wanted: BudgetStatus, spent: int) -> str:
-    """How far the budget is spent, in words."""
-    budget = policy.spec.budget
-    told = f"{format_usd(spent)} USD spent in {wanted.month}"
-    if budget.monthly_limit_usd is None:
-        return f"{told}; there is no monthlyLimitUSD"
-    told += f" of monthlyLimitUSD {budget.monthly_limit_usd}"
-    if wanted.state is BudgetState.HARD_LIMIT:
-        return f"{told}: {_ACTIONS[budget.hard_limit_action]}"
-    if wanted.state is BudgetState.SOFT_LIMIT:
-        return f"{told}, softLimit {budget.soft_limit}: Open backends score half"
-    return told
+    """How far the budget is spent, in own_words."""
+    return own_words.spent(policy.spec.budget, wanted, spent)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nexus_api import LLMBackend
 from nexus_api.quantities import parse_time
+from nexus_operator import own_words
 from nexus_operator.engine import FleetEngine
 from nexus_operator.store_keeper import Keeper
 from nexus_quality.engine import STARTING_SECONDS
@@ -50,7 +51,7 @@ class History:
 
     def _at_risk(self) -> str:
         problem = self._keeper.problem
-        return "" if problem is None else f"; counts are kept in memory alone: {problem}"
+        return "" if problem is None else own_words.at_risk(problem)
 
     def _lost(self, uid: str, now: float) -> str:
         age = now - self._engine.started
@@ -61,10 +62,7 @@ class History:
         missing = self._missing[uid]
         if missing <= 0:
             return ""
-        return (
-            f"; up to {missing} requests of the last 24 h are missing: the proxies that reported "
-            f"them are gone, and {self._keeper.why_lost}"
-        )
+        return own_words.missing(requests=missing, why=self._keeper.why_lost)
 
     def _count(self, uid: str, now: float) -> int:
         before = self._published.get(uid)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import msgspec
 from aiohttp import web
 
+from nexus_operator import own_words
 from nexus_operator.body import BUSY, Refused, Room, read
 from nexus_operator.identity import AUDIENCE, Identities, Reporter, Unavailable
 from nexus_operator.metrics import Metrics
@@ -72,18 +73,15 @@ class Intake:
             except Refused as refused:
                 return self._refuse(refused)
             except Unavailable:
-                message = "the API server cannot be asked: try again"
-                return self._refuse(Refused(503, UNAVAILABLE, message, retry_after=5.0))
+                return self._refuse(Refused(503, UNAVAILABLE, own_words.AWAY, retry_after=5.0))
 
     async def _take(self, request: web.Request) -> web.Response:
         reporter = await self._sender(request)
         wait = self.pace.wait(reporter.key)
         if wait:
-            message = f"{reporter.key} reports too often: wait as Retry-After says"
-            raise Refused(429, TOO_OFTEN, message, retry_after=wait)
+            raise Refused(429, TOO_OFTEN, own_words.too_often(reporter.key), retry_after=wait)
         if again := self.turns.again():
-            message = "more reports wait than can be taken in time: come again as Retry-After says"
-            raise Refused(503, BUSY, message, retry_after=again)
+            raise Refused(503, BUSY, own_words.CROWD, retry_after=again)
         with self.room.hold(reporter.key) as hold:
             try:
                 report = decode_report(await read(request, hold))
@@ -98,18 +96,19 @@ class Intake:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            raise Refused(401, NO_TOKEN, "send Authorization: Bearer with a token")
+            raise Refused(401, NO_TOKEN, own_words.NO_TOKEN)
         reporter = await self.identities.reporter(token) if len(token) <= MAX_TOKEN else None
         if reporter is None:
-            message = f"the API server does not accept this token for the audience {AUDIENCE}"
-            raise Refused(401, TOKEN_REJECTED, message)
+            raise Refused(401, TOKEN_REJECTED, own_words.token_rejected(AUDIENCE))
         return reporter
 
     async def _judge(self, reporter: Reporter, report: Report) -> web.Response:
         """Leaves out what the sender may not speak about, and merges the rest."""
         foreign = await self._forbidden(reporter, subjects(report))
         refused = tuple(
-            Refusal(uid=uid, reason=f"{NOT_ALLOWED}: {reporter.key} may not report on {place}")
+            Refusal(
+                uid=uid, reason=f"{NOT_ALLOWED}: {own_words.may_not_report(reporter.key, place)}"
+            )
             for uid, place in foreign.items()
         )
         if foreign:
@@ -140,11 +139,11 @@ class Intake:
                 continue
             if namespace not in allowed:
                 if len(allowed) >= MAX_NAMESPACES:
-                    forbidden[uid] = f"more than {MAX_NAMESPACES} namespaces at once"
+                    forbidden[uid] = own_words.too_many_namespaces(MAX_NAMESPACES)
                     continue
                 allowed[namespace] = await self.identities.may_report(reporter, namespace)
             if not allowed[namespace]:
-                forbidden[uid] = f"llmbackends in namespace {namespace}"
+                forbidden[uid] = own_words.backends_of(namespace)
         return forbidden
 
     def _refuse(self, refused: Refused) -> web.Response:

@@ -24,10 +24,11 @@ import httpx
 from nexus_api import AuthMode, DiscoveredModel, LLMBackendSpec, reasons
 from nexus_api.backend import SecretKeyRef
 from nexus_api.resolve import auth_header, auth_mode, endpoint, health_path, models_path
+from nexus_operator import probe_words
+from nexus_operator.probe_words import UNAUTHENTICATED
 from nexus_quality.health import parse_models
 
 MAX_BODY = 4 * 1024 * 1024
-UNAUTHENTICATED = (401, 403)
 
 
 class Secrets(Protocol):
@@ -151,11 +152,11 @@ class Doorbell:
             async with asyncio.timeout(seconds):
                 return await self._get(way, path)
         except TimeoutError:
-            return f"GET {path}: no answer within {seconds} s"
+            return probe_words.silent(path, seconds)
         except TooMuch:
-            return f"GET {path}: the answer is longer than {MAX_BODY} bytes"
+            return probe_words.too_long(path, MAX_BODY)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            return f"GET {path}: {' '.join(str(error).split()) or type(error).__name__}"
+            return probe_words.unreachable(path, error)
 
     async def _judged(
         self, way: _Way, path: str, status: int, body: bytes, *, latency: int
@@ -165,16 +166,16 @@ class Doorbell:
             return Answer(
                 ok=True,
                 reason=reasons.ALIVE_UNAUTHENTICATED,
-                message=f"GET {path} answers {status} {_refused(way)}",
+                message=f"{probe_words.answers(path, status)} {_refused(way)}",
                 latency_ms=latency,
             )
         if not 200 <= status < 300:
-            return _failed(f"GET {path} answers {status}{_hint(spec, status)}")
+            return _failed(probe_words.answers(path, status) + probe_words.hint(status))
         models, trouble = await self._discovered(way, path, body)
         return Answer(
             ok=True,
             reason=reasons.PROBE_SUCCEEDED,
-            message=f"GET {path} answers {status}{trouble}",
+            message=probe_words.answers(path, status) + trouble,
             latency_ms=latency,
             models=models,
         )
@@ -191,8 +192,8 @@ class Doorbell:
             return parse_models(_listing(found, list_path)), ""
         except ValueError as error:
             closed = not isinstance(found, str) and found[0] in UNAUTHENTICATED
-            readable = _readable(way) if closed else ""
-            return None, f"; its models are unknown ({error}): write spec.models{readable}"
+            unread = _unread(way) if closed else ""
+            return None, probe_words.no_models(error, unread=unread)
 
     async def _get(self, way: _Way, path: str) -> tuple[int, bytes]:
         place, tls = endpoint(way.spec), way.spec.tls
@@ -234,20 +235,16 @@ def _trust(ca: str | None) -> ssl.SSLContext | None:
 def _refused(way: _Way) -> str:
     """To whom a backend answers 401 or 403, and what to do where that leaves its models unknown."""
     ref = _ref(way.spec)
-    shown = "without a key"
-    if way.key is not None and ref is not None:
-        shown = f"to the key in Secret {ref.name}, key {ref.key}"
+    shown = (ref.name, ref.key) if way.key is not None and ref is not None else None
     if way.spec.models is not None:
-        return f"{shown}: alive"
-    return f"{shown}: alive; its models are unknown: write spec.models{_readable(way)}"
+        return probe_words.alive(shown)
+    return probe_words.alive_without_models(shown, unread=_unread(way))
 
 
-def _readable(way: _Way) -> str:
-    """What else there is to do where no key could be shown."""
+def _unread(way: _Way) -> str:
+    """The Secret whose key could not be shown, "" if none."""
     ref = _ref(way.spec)
-    if ref is None or way.key is not None:
-        return ""
-    return f", or let nexus-operator read Secret {ref.name}"
+    return "" if ref is None or way.key is not None else ref.name
 
 
 def _ref(spec: LLMBackendSpec) -> SecretKeyRef | None:
@@ -261,19 +258,9 @@ def _listing(found: tuple[int, bytes] | str, path: str) -> bytes:
         raise ValueError(found)
     status, body = found
     if not 200 <= status < 300:
-        raise ValueError(f"GET {path} answers {status}")
+        raise ValueError(probe_words.answers(path, status))
     return body
 
 
 def _failed(message: str) -> Answer:
     return Answer(ok=False, reason=reasons.PROBE_FAILED, message=message)
-
-
-def _hint(spec: LLMBackendSpec, status: int) -> str:
-    if status in UNAUTHENTICATED:
-        return ": it wants credentials, give it spec.auth"
-    if 300 <= status < 400:
-        return ": redirects are not followed, write the final address in spec.url"
-    if status == 404:
-        return ": set spec.healthCheck.path to an address it serves"
-    return ""

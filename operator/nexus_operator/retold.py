@@ -19,6 +19,7 @@ from nexus_api import (
     reasons,
 )
 from nexus_api.quantities import parse_time
+from nexus_operator import own_words
 from nexus_operator.notes import (
     Note,
     health_mark,
@@ -38,7 +39,6 @@ from nexus_quality.verdict import Verdict
 from nexus_quality.verdicts import Verdicts
 
 TOLD_SECONDS = 1800.0
-RECOVERED = "It recovered; traffic comes back by slow start"
 
 
 def retold(backend: LLMBackend, policy: Policy, now: float) -> list[Note]:
@@ -113,7 +113,7 @@ def _back(_: LLMBackendStatus, model: str, verdict: Verdict, policy: Policy) -> 
         return reasons.EVENT_RELEASED, about(model, words.TURNED["S15"])
     if _excludes_no_more(verdict, policy):
         return reasons.EVENT_RELEASED, about(model, words.TURNED["S16"])
-    return reasons.EVENT_RECOVERED, about(model, RECOVERED)
+    return reasons.EVENT_RECOVERED, about(model, own_words.RECOVERED)
 
 
 _SAID = {

@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from nexus_operator import own_words
 from nexus_operator.engine import FleetEngine
 from nexus_operator.metrics import Metrics
 from nexus_operator.slices import through
@@ -72,8 +73,8 @@ class Keeper:
     def why_lost(self) -> str:
         """Why something counted by an earlier process may be missing."""
         if self._path is None:
-            return "there was no --data-dir to keep them in"
-        return "the operator's store was lost" if self.lost else "they had not been stored yet"
+            return own_words.NO_STORE
+        return own_words.STORE_LOST if self.lost else own_words.NOT_STORED
 
     async def open(self) -> None:
         """Opens the store, once, and reads the specs that were judged."""
