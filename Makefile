@@ -8,6 +8,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-
 DEV_STAMP := $(VENV)/.dev
 DEMO_STAMP := $(VENV)/.demo
 COMPILED_SAMPLE := $(addprefix tests/unit/,proxy_pricing proxy_http/test_answers.py proxy_http/test_attempts.py proxy_http/test_streams.py)
+OLDER := $(addprefix tests/,apiserver/test_crds.py apiserver/test_manifests.py apiserver/test_rbac.py apiserver/test_operator.py e2e/test_main_job.py)
 SOURCES := crds quality operator proxy devtools tests bench
 
 .PHONY: help
@@ -101,6 +102,11 @@ images: $(DEV_STAMP) ## both container images from the Containerfile, as archive
 test-node: $(DEV_STAMP) ## real pods on the project's own node, and Prometheus' own tools (root on Debian; minutes to build, once)
 	@$(BIN)/python -m nexus_devtools.node packages
 	@$(BIN)/pytest -q tests/node
+
+.PHONY: test-older
+test-older: $(DEV_STAMP) ## the manifests, the operator and the main job on Kubernetes 1.30, the oldest supported (ten minutes to build, once)
+	@assets="$$($(BIN)/python -m nexus_devtools.controlplane build --oldest)" && \
+	  NEXUS_TEST_KUBECONFIG= KUBEBUILDER_ASSETS="$$assets" $(BIN)/pytest -q $(OLDER)
 
 .PHONY: clean
 clean: ## remove the virtual environments and the tools' caches in this folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,13 @@ FLAKY = Script(
     faults=(Fault(kind=FaultKind.STATUS, status=500, probability=0.35),),
     seed=3,
 )
+READ_AS = {
+    "Active": ("Current", "Healthy"),
+    "Probation": ("Current", "Healthy"),
+    "Excluded": ("InProgress", "Progressing"),
+    "Suspended": ("InProgress", "Suspended"),
+}
+Reader = Callable[[Stored], str]
 QUICK = {
     "metricsIntervalSeconds": 1,
     "consecutiveFailures": 0,
@@ -190,6 +197,23 @@ def wait_until_seen(team: Team) -> None:
     )
 
 
+def states_read_as_they_are(chronicle: Chronicle, kstatus: Reader, argo_health: Reader) -> set[str]:
+    """kstatus and Argo CD read every version that was ever stored as its state; returns these."""
+    seen = set()
+    for name in SERVED_BY:
+        for version in chronicle.versions(name):
+            status = version.get("status") or {}
+            if status.get("observedGeneration") != version["metadata"]["generation"]:
+                assert argo_health(version) == "Progressing"
+                continue
+            stalled = {"type": "Stalled", "status": "True"}.items()
+            mend = any(stalled <= condition.items() for condition in status["conditions"])
+            expected = ("Failed", "Degraded") if mend else READ_AS[status["state"]]
+            assert (kstatus(version), argo_health(version)) == expected, version
+            seen.add("Stalled" if mend else status["state"])
+    return seen
+
+
 def break_and_heal(world: World, name: str) -> None:
     """Out by its errors, and back: two transitions of its verdict."""
     world.backends[SERVED_BY[name]].set(BROKEN)
@@ -233,7 +257,12 @@ def test_both_overlays_are_taken_by_a_server(
 
 
 def test_as_flux_does_it_nothing_drifts_and_a_policy_is_tried_before_it_is_meant(
-    world: World, traffic: Traffic, chronicle: Chronicle, tmp_path: Path
+    world: World,
+    traffic: Traffic,
+    chronicle: Chronicle,
+    tmp_path: Path,
+    kstatus: Reader,
+    argo_health: Reader,
 ) -> None:
     quick = patch("QualityPolicy", "local", **QUICK)
     team = Team(world, tmp_path, "staging", "kustomize-controller", changes=(quick,))
@@ -266,12 +295,19 @@ def test_as_flux_does_it_nothing_drifts_and_a_policy_is_tried_before_it_is_meant
     assert "local-at-20" not in world.kubectl("get", "qp", "-o", "name")
     assert team.diff() == ""
     assert_owners(team)
+    seen = states_read_as_they_are(chronicle, kstatus, argo_health)
+    assert seen == {"Active", "Probation", "Excluded", "Suspended"}
     world.backends["beta"].set(PROMPT)
     world.kubectl("delete", KINDS, "--all")
 
 
 def test_as_argo_cd_does_it_nothing_drifts_and_what_leaves_the_repository_goes(
-    world: World, traffic: Traffic, chronicle: Chronicle, tmp_path: Path
+    world: World,
+    traffic: Traffic,
+    chronicle: Chronicle,
+    tmp_path: Path,
+    kstatus: Reader,
+    argo_health: Reader,
 ) -> None:
     team = Team(
         *(world, tmp_path, "production", "argocd-controller", "models-production"),
@@ -281,6 +317,13 @@ def test_as_argo_cd_does_it_nothing_drifts_and_what_leaves_the_repository_goes(
     team.sync()
     wait_until_seen(team)
     world.wait_for_state("vllm-b", "Active")
+    # Its Secret is not there: a person must mend that.
+    eventually(
+        lambda: kstatus(world.get("openai")),
+        lambda read: read == "Failed",
+        what="openai is stalled",
+        seconds=60,
+    )
     with traffic:
         change_status(world, chronicle)
         assert status_of(world, "rp", "team")["budget"]["state"] == "Normal"
@@ -295,3 +338,5 @@ def test_as_argo_cd_does_it_nothing_drifts_and_what_leaves_the_repository_goes(
     assert "priority: 77" in team.diff()
     team.sync()
     assert team.diff() == ""
+    seen = states_read_as_they_are(chronicle, kstatus, argo_health)
+    assert seen == {"Active", "Probation", "Excluded", "Stalled"}
