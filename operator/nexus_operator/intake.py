@@ -106,9 +106,7 @@ class Intake:
         """Leaves out what the sender may not speak about, and merges the rest."""
         foreign = await self._forbidden(reporter, subjects(report))
         refused = tuple(
-            Refusal(
-                uid=uid, reason=f"{NOT_ALLOWED}: {own_words.may_not_report(reporter.key, place)}"
-            )
+            Refusal(uid=uid, reason=own_words.may_not_report(NOT_ALLOWED, reporter.key, place))
             for uid, place in foreign.items()
         )
         if foreign:
