@@ -263,6 +263,32 @@ async def test_proxies_are_heard_before_failing_probes_count(desk: Desk, backend
     assert desk.status().state == "Unhealthy"
 
 
+async def test_after_an_absence_proxies_are_heard_before_failing_probes_count_again(
+    desk: Desk, backend: Build
+) -> None:
+    desk.see(backend(models=[{"name": "m"}]))
+    desk.answers["http://llm.example:8000"] = BAD
+    await probe(desk, 3)
+    desk.hear("one", successes=1)
+    desk.write()
+    assert desk.said("Healthy")[:2] == ("Unknown", "ProbeDisagrees")
+    ready, since = desk.said("Ready"), desk.now
+    desk.now += 600
+    desk.engine.resume(since, desk.now)
+    desk.write()
+    assert desk.status().state == "Active"
+    assert desk.said("Ready") == ready, "silence that was the operator's own changes nothing"
+    desk.hear("one", successes=1)
+    desk.write()
+    assert desk.said("Healthy")[:2] == ("Unknown", "ProbeDisagrees")
+    since = desk.now
+    desk.now += 600
+    desk.engine.resume(since, desk.now)
+    desk.now += 61
+    desk.write()
+    assert desk.status().state == "Unhealthy", "nobody came to say otherwise"
+
+
 async def test_doubted_backends_are_suspects_so_that_successes_are_heard_at_once(
     desk: Desk, backend: Build
 ) -> None:
