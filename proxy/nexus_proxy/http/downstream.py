@@ -44,6 +44,7 @@ MIN_PROGRESS_BYTES = 64 * 1024
 INTERNAL = "internal_error"
 LINGER_SECONDS = 5.0
 CLOSE_SECONDS = 60.0
+PARTING_SECONDS = 2.0  # how long an idle connection is still open for a request when a drain begins
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -158,9 +159,14 @@ class ClientConnection(asyncio.Protocol):
     # What the gateway uses
 
     def drain(self) -> None:
-        """Close at once if idle, else after the answer being given."""
-        if self._serving is None and not self._closing:
-            self._close()
+        """Close after the answer being given; if idle, after one more, or soon without a request.
+
+        Closed at once, it would cut off a request that is on its way: no client could know whether
+        that was served, and few ask again.
+        """
+        if self._serving is None and not self._closing and not self._reader.begun:
+            self._deadline = min(self._deadline, self._gateway.now + PARTING_SECONDS)
+            self.look_by(self._deadline)
 
     def cut_short(self) -> None:
         """End what is under way, with a word where one can be said."""

@@ -161,8 +161,8 @@ class Gateway:
             self._emptied.set()
 
     async def drain(self, timeout: float) -> bool:
-        """Accept nothing more, let running requests finish; after `timeout` seconds end them, and
-        say so to each client.
+        """Accept no connection more, let running requests finish; after `timeout` seconds end them,
+        and say so to each client. Idle connections may send one request more, for 2 seconds.
 
         True when every request could finish.
         """

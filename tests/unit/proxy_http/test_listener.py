@@ -337,6 +337,8 @@ async def test_drain_ends_idle_tls_connections_and_lets_answers_finish(secure: S
     await busy.send(post())
     await until(lambda: secure.upstreams[0].requests)
     draining = asyncio.ensure_future(secure.gateway.drain(5.0))
+    await until(lambda: secure.gateway.draining)
+    secure.gateway.tick(secure.gateway.now + 2.5)
     assert await idle.ended() == b""
     released.set()
     assert (await busy.receive()).status == 200

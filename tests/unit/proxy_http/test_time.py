@@ -287,6 +287,8 @@ async def test_a_drain_lets_a_running_request_finish_and_says_so(stage: Stage) -
     idle = await stage.client()
     await until(lambda: len(stage.gateway.clients) == 2)
     draining = asyncio.create_task(stage.gateway.drain(5))
+    await until(lambda: stage.gateway.draining)
+    stage.gateway.tick(stage.gateway.now + 2.5)
     assert await idle.ended() == b""
     with pytest.raises(ConnectionError):
         await stage.client()
@@ -379,6 +381,24 @@ async def test_a_slow_body_is_waited_for_as_long_as_it_gets_on(stage: Stage, kno
         began += 61
         stage.gateway.tick(began)
     assert (await client.receive()).status == 408
+
+
+async def test_a_request_that_was_on_its_way_when_a_drain_began_is_answered(stage: Stage) -> None:
+    await stage.backend(says(answer(GOOD)))
+    client, idle = await stage.client(), await stage.client()
+    await client.send(post())
+    assert (await client.receive()).status == 200
+    draining = asyncio.create_task(stage.gateway.drain(5))
+    await until(lambda: stage.gateway.draining)
+    await client.send(post())
+    last = await client.receive()
+    assert (last.status, last.header("connection")) == (200, b"close")
+    assert await client.ended() == b""
+    stage.gateway.tick(stage.gateway.now + 1.5)
+    assert stage.gateway.clients, "the other one may still ask"
+    stage.gateway.tick(stage.gateway.now + 1.0)
+    assert await idle.ended() == b""
+    assert await draining is True
 
 
 async def test_draining_nothing_takes_no_time(stage: Stage) -> None:
