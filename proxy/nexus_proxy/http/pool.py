@@ -2,13 +2,15 @@
 
 Promises that a connection is used by one exchange at a time, that the most recently used is taken
 first, and that none is taken which has idled long enough for its server to be closing it, as far as
-the server says (`Keep-Alive: timeout=`) or has shown when that is. A task exists for a new
-connection only, and only until it stands.
+the server says (`Keep-Alive: timeout=`) or has shown when that is; and that none is used for ever:
+behind one address there may be pods that came later. A task exists for a new connection only, and
+only until it stands.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random as chance
 from typing import TYPE_CHECKING
 
 from nexus_proxy.http.dial import dial
@@ -25,6 +27,7 @@ SAFE_IDLE_SECONDS = 4.0
 MOST_BEYOND = 8  # of a burst's connections so many idle for longer than that
 MARGIN_SECONDS = 1.0
 LONGER = 1.25
+MAX_AGE_SECONDS = (240.0, 360.0)  # not all at once
 
 
 class Pool:
@@ -65,10 +68,11 @@ class Pool:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose exchange is over."""
-        if self.retired:
+        now = self._gateway.now
+        if self.retired or now >= connection.until:
             connection.transport.abort()
             return
-        connection.idle_since = self._gateway.now
+        connection.idle_since = now
         self._idle.append(connection)
 
     def told(self, seconds: float) -> None:
@@ -148,6 +152,7 @@ class Pool:
             failed = str(error) or type(error).__name__
         try:
             if connection is not None:
+                connection.until = self._gateway.clock() + chance.uniform(*MAX_AGE_SECONDS)
                 exchange.connected(connection)
             else:
                 exchange.connect_failed(failed)

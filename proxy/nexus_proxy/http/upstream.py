@@ -16,6 +16,7 @@ import httptools
 
 from nexus_proxy.http.answer_head import ANSWER_ROLES, BODILESS, Answer
 from nexus_proxy.http.known import KnownHead
+from nexus_proxy.http.wheel import NEVER
 
 if TYPE_CHECKING:
     from nexus_proxy.http.downstream import ClientConnection
@@ -45,7 +46,8 @@ class Asker(Protocol):
 
 class UpstreamConnection(asyncio.Protocol):
     """`answer` is the head once `headed`, `length` its Content-Length; `answered`: a byte of it
-    came; `complete`: the message has ended; `address`: where it leads.
+    came; `complete`: the message has ended; `address`: where it leads; `until`: no request begins
+    on it later.
 
     `relay` is offered each read that begins a chunk, before llhttp sees it. If it takes one (and it
     must take whole chunks only), llhttp goes on with the next as if there had been none.
@@ -73,6 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
         "pool",
         "relay",
         "transport",
+        "until",
         "used",
     )
 
@@ -86,6 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.address = ""
         self.used = 0
         self.idle_since = 0.0
+        self.until = NEVER
         self._paused = False
         self._reusable = True
         self._known: KnownHead[Answer] = KnownHead()

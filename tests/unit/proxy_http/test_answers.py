@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 
 import pytest
@@ -11,13 +12,14 @@ from nexus_devtools.rawhttp.messages import (
     END,
     SSE_HEAD,
     STREAM_BODY,
+    Message,
     answer,
     chunk,
     event,
     post,
     stream,
 )
-from nexus_devtools.rawhttp.peers import Incomplete, says, says_and_closes, until
+from nexus_devtools.rawhttp.peers import Incomplete, Peer, says, says_and_closes, until
 from nexus_devtools.rawhttp.stage import Stage
 from nexus_quality.outcome import Outcome
 
@@ -225,6 +227,25 @@ async def test_an_old_server_that_keeps_a_connection_says_so(
         await client.send(post())
         assert (await client.receive()).body == BODY
     assert upstream.connections == connections
+
+
+async def test_a_backend_connection_is_not_used_for_ever(stage: Stage) -> None:
+    release = asyncio.Event()
+
+    async def script(peer: Peer, _request: Message) -> None:
+        await release.wait()
+        await peer.send(answer(BODY))
+
+    upstream = await stage.backend(script)
+    client = await stage.client()
+    await client.send(post())
+    await until(lambda: upstream.requests)
+    stage.tick(361)
+    release.set()
+    assert (await client.receive()).body == BODY
+    await until(upstream.peers[0].lost.is_set)
+    assert (await stage.ask()).body == BODY
+    assert upstream.connections == 2
 
 
 CUT = {
