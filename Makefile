@@ -52,6 +52,8 @@ test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real 
 	@$(BIN)/pytest -q tests/browser
 	@echo "==> tests on a real API server, and end to end"
 	@$(BIN)/pytest -q tests/apiserver tests/e2e
+	@echo "==> every command of README and docs"
+	@$(BIN)/pytest -q tests/docs
 
 .PHONY: unit
 unit: $(DEV_STAMP) ## the unit tests alone (a minute, no API server)
