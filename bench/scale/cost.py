@@ -22,11 +22,12 @@ from bench.table import percentile, show
 from nexus_api.meta import BACKEND_PLURAL
 from nexus_operator import assembly
 from nexus_operator.app import COLLECTOR
-from nexus_operator.assembly import Parts, Wires
+from nexus_operator.assembly import Parts
 from nexus_operator.credentials import Credentials
 from nexus_operator.identity import Reporter
+from nexus_operator.plan import Key
 from nexus_operator.settings import Settings
-from nexus_operator.writer import Key
+from nexus_operator.wires import Wires
 from nexus_quality.report import Report, decode_report, encode
 
 Stored = dict[str, Any]

@@ -20,6 +20,7 @@ from nexus_operator.engine import FleetEngine
 from nexus_operator.history import History
 from nexus_operator.metrics import Metrics
 from nexus_operator.notes import Note
+from nexus_operator.plan import Key
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Answer
@@ -28,7 +29,6 @@ from nexus_operator.problems import Fatal
 from nexus_operator.registry import Registry
 from nexus_operator.specs import Specs
 from nexus_operator.store_keeper import Keeper
-from nexus_operator.writer import Key
 from nexus_quality.engine import BackendFacts
 from nexus_quality.report import Cell, Pulse, Report, decode_report
 from nexus_quality.window import Family

@@ -21,7 +21,7 @@ from nexus_devtools.desk import Desk
 from nexus_operator.page.board import Board, Head
 from nexus_operator.page.feed import Feed
 from nexus_operator.page.handlers import Page
-from nexus_operator.writer import Key
+from nexus_operator.plan import Key
 from nexus_quality.report import Cell, Report
 from nexus_quality.sketch import bin_of
 from nexus_quality.window import Family

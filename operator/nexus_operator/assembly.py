@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from nexus_operator.aside import Aside
 from nexus_operator.budget_desk import BudgetDesk
+from nexus_operator.candidate import slot
 from nexus_operator.clock import Clock
-from nexus_operator.credentials import Credentials
 from nexus_operator.engine import FleetEngine
 from nexus_operator.evaluator import Evaluator
 from nexus_operator.herald import Herald
@@ -22,7 +20,7 @@ from nexus_operator.history import History
 from nexus_operator.identity import Identities, Reporter
 from nexus_operator.intake import Intake
 from nexus_operator.kube import Kube
-from nexus_operator.leader import Leader, slot
+from nexus_operator.leader import Leader
 from nexus_operator.metrics import Metrics
 from nexus_operator.named_secrets import NamedSecrets
 from nexus_operator.observer import Observer
@@ -35,7 +33,6 @@ from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.probe import Doorbell
 from nexus_operator.prober import Prober
-from nexus_operator.problems import Fatal
 from nexus_operator.registry import KIND_OF, PLURALS, Registry
 from nexus_operator.rollcall import RollCall
 from nexus_operator.server import Server
@@ -43,21 +40,9 @@ from nexus_operator.settings import Settings
 from nexus_operator.stats import Stats
 from nexus_operator.store_keeper import Keeper
 from nexus_operator.vitals import Sightings
+from nexus_operator.wires import Wires
 from nexus_operator.writer import Writer
 from nexus_quality.report import Answer, Report
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wires:
-    """What parts tell the one who runs them. `load` finds credentials anew; `replaced`: others than
-    a token were.
-    """
-
-    load: Callable[[], Credentials]
-    deposed: Callable[[], None]
-    fail: Callable[[Fatal], None]
-    replaced: Callable[[], None]
-    why_not_ready: Callable[[], str | None]
 
 
 class Parts:

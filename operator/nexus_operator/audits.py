@@ -13,8 +13,8 @@ from collections.abc import Callable
 from nexus_api import Enforcement, LLMBackend, QualityPolicy
 from nexus_api.meta import QUALITY_POLICY_PLURAL
 from nexus_operator.engine import FleetEngine
+from nexus_operator.plan import Key
 from nexus_operator.registry import Registry
-from nexus_operator.writer import Key
 from nexus_quality.policy import policy_from_spec
 
 

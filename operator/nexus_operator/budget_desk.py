@@ -17,9 +17,9 @@ from nexus_operator.budget import Account, Budgets
 from nexus_operator.budget_status import budget_notes, budget_status, worth_writing
 from nexus_operator.metrics import Metrics
 from nexus_operator.notes import Note
+from nexus_operator.plan import Key
 from nexus_operator.policies import in_force
 from nexus_operator.registry import Registry
-from nexus_operator.writer import Key
 from nexus_quality.budget import state_of
 from nexus_quality.report import Report
 from nexus_quality.spend import slot_at

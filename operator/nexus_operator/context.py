@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from nexus_operator import credentials as found
-from nexus_operator.assembly import Parts, Wires
+from nexus_operator.assembly import Parts
 from nexus_operator.credentials import Credentials
+from nexus_operator.plan import Key
 from nexus_operator.preflight import check, list_all, until
 from nexus_operator.problems import Fatal, Problem
 from nexus_operator.settings import Settings
 from nexus_operator.vitals import watch_loop
-from nexus_operator.writer import Key
+from nexus_operator.wires import Wires
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from nexus_api import BackendState, ConditionStatus, LLMBackend, reasons
 from nexus_operator.engine import FleetEngine
+from nexus_operator.findings import Findings
 from nexus_operator.history import History
+from nexus_operator.knowledge import Knowledge
 from nexus_operator.mending import Mending, mending, published
-from nexus_operator.prober import Findings, Prober
+from nexus_operator.prober import Prober
 from nexus_operator.registry import Registry
-from nexus_operator.status import Knowledge
 from nexus_quality.assessment import Assessment, WithinPolicy, within_policy
 from nexus_quality.engine import STARTING_SECONDS, Transition
 from nexus_quality.health import judged

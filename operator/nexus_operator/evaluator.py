@@ -16,11 +16,11 @@ from nexus_api.meta import BACKEND_PLURAL
 from nexus_operator.engine import FleetEngine
 from nexus_operator.identity import Reporter
 from nexus_operator.metrics import Metrics
+from nexus_operator.plan import Key
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.slices import Slice
-from nexus_operator.writer import Key
 from nexus_quality.engine import STARTING_SECONDS
 from nexus_quality.evidence import ALIVE_SECONDS
 from nexus_quality.report import Answer, Report

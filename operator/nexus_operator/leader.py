@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 
-from nexus_api.quantities import format_time_micro
+from nexus_operator.candidate import stamp
 from nexus_operator.kube import ApiError, Kube
 from nexus_operator.lease import (
     LEASE_NAME,
@@ -240,14 +239,3 @@ class Leader:
         if line != self._said:
             self._said = line
             log.info("%s", line)
-
-
-def slot(*, in_cluster: bool, host: str, port: int) -> str:
-    """The name of a candidate: the pod's, else that of the one process that can listen there."""
-    name = socket.gethostname()
-    return name if in_cluster else f"{name}_{host}:{port}"
-
-
-def stamp() -> str:
-    """Now, as a MicroTime."""
-    return format_time_micro(time.time())

@@ -24,13 +24,15 @@ from nexus_api import (
 from nexus_api.fingerprint import verdict_fingerprint
 from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL, ROUTING_POLICY_PLURAL
 from nexus_operator.engine import FleetEngine
+from nexus_operator.findings import Findings
 from nexus_operator.metrics import Metrics
+from nexus_operator.plan import Key
 from nexus_operator.planner import Planner
 from nexus_operator.policy_plans import PolicyPlans
-from nexus_operator.prober import Findings, Prober
+from nexus_operator.prober import Prober
 from nexus_operator.registry import Registry, full_name
 from nexus_operator.specs import Specs
-from nexus_operator.writer import Key, Writer
+from nexus_operator.writer import Writer
 from nexus_quality.engine import BackendFacts
 
 log = logging.getLogger(__name__)

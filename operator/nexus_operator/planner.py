@@ -23,6 +23,7 @@ from nexus_operator.history import History
 from nexus_operator.material import LONG, Worth, moved, worth
 from nexus_operator.metrics import Metrics
 from nexus_operator.notes import Note, overlay_notes, transition_notes
+from nexus_operator.plan import Key, Plan
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.prober import Prober
 from nexus_operator.problems import Fatal, outranked, rivalled, staying
@@ -30,7 +31,6 @@ from nexus_operator.registry import Registry, full_name
 from nexus_operator.rivals import Rivals
 from nexus_operator.specs import Specs
 from nexus_operator.status import build_status, keep_what_was_published
-from nexus_operator.writer import Key, Plan
 from nexus_quality.engine import Transition
 
 log = logging.getLogger(__name__)

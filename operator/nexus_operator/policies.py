@@ -18,7 +18,7 @@ from nexus_api import (
     RoutingPolicyStatus,
     reasons,
 )
-from nexus_operator.status import Said, conditions
+from nexus_operator.conditions import Said, conditions
 from nexus_quality import words
 from nexus_quality.policy import resolve
 

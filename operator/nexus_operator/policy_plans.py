@@ -17,9 +17,9 @@ from nexus_operator.audits import Audits
 from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.engine import FleetEngine
 from nexus_operator.notes import Note
+from nexus_operator.plan import Key, Plan
 from nexus_operator.policies import in_force, quality_status, routing_status
 from nexus_operator.registry import Registry
-from nexus_operator.writer import Key, Plan
 
 
 class PolicyPlans:

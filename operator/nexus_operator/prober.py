@@ -12,20 +12,17 @@ import asyncio
 import contextlib
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nexus_api import (
     ConditionStatus,
-    DiscoveredModel,
     LLMBackend,
     LLMBackendSpec,
-    LLMBackendStatus,
-    reasons,
 )
+from nexus_operator.findings import DISABLED, Findings, place, remembered, shown
 from nexus_operator.metrics import Metrics
 from nexus_operator.probe import Answer
-from nexus_quality import words_of_health
 from nexus_quality.health import (
     SUSPECT_BACKENDS,
     Health,
@@ -44,21 +41,6 @@ class Ring(Protocol):
     """Probes a backend once."""
 
     async def __call__(self, namespace: str, spec: LLMBackendSpec) -> Answer: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """What the probes of a backend found so far. `models` empty: none known.
-
-    `suspect`: why failing probes are not believed, if they are not.
-    """
-
-    health: Health = field(default_factory=Health)
-    models: tuple[DiscoveredModel, ...] = ()
-    suspect: Suspicion | None = None
-
-
-DISABLED = Health(reason=reasons.PROBING_DISABLED, message=words_of_health.PROBING_OFF)
 
 
 @dataclass(slots=True)
@@ -119,10 +101,10 @@ class Prober:
             findings = remembered(backend.status)
             case = _Case(backend.metadata.namespace, spec, findings, self._clock())
             self._cases[uid] = case
-        elif case.spec.health_check == spec.health_check and _place(case.spec) == _place(spec):
+        elif case.spec.health_check == spec.health_check and place(case.spec) == place(spec):
             case.spec = spec
             return
-        elif _place(case.spec) != _place(spec):
+        elif place(case.spec) != place(spec):
             case.findings = Findings()
             case.tries = 0
         case.spec = spec
@@ -187,7 +169,7 @@ class Prober:
             case.busy = False
         if self._cases.get(uid) is not case:
             return
-        if _place(case.spec) != _place(spec):
+        if place(case.spec) != place(spec):
             self._schedule(uid, case, self._clock())
             return
         self._metrics.probes.labels(answer.reason).inc()
@@ -219,7 +201,7 @@ class Prober:
         case.findings = Findings(health=health, models=models, suspect=suspect)
         # While it fails, time alone may change what is made of it.
         out = health.status is ConditionStatus.FALSE
-        if out or _shown(before) != _shown(case.findings):
+        if out or shown(before) != shown(case.findings):
             self._turned(uid)
 
     def _suspicion(self, case: _Case, health: Health) -> Suspicion | None:
@@ -244,29 +226,3 @@ class Prober:
         case.due = due
         heapq.heappush(self._queue, (due, uid))
         self._wake.set()
-
-
-def remembered(status: LLMBackendStatus) -> Findings:
-    """What an earlier operator published, so that a restart unpublishes nothing."""
-    condition = next((c for c in status.conditions if c.type == reasons.HEALTHY), None)
-    latency = status.probe_latency_milliseconds
-    if condition is None or condition.status is ConditionStatus.UNKNOWN:
-        return Findings(health=Health(latency_ms=latency), models=status.models)
-    health = Health(
-        status=condition.status,
-        reason=condition.reason,
-        message=words_of_health.seen_in(condition.message),
-        latency_ms=latency,
-    )
-    return Findings(health=health, models=status.models)
-
-
-def _shown(findings: Findings) -> tuple[object, ...]:
-    """What others see of findings."""
-    health = findings.health
-    return health.status, health.reason, findings.models, findings.suspect is None
-
-
-def _place(spec: LLMBackendSpec) -> tuple[object, ...]:
-    """What decides where a probe goes and what it may learn."""
-    return (spec.url, spec.type, spec.tls, spec.auth, spec.models is None)

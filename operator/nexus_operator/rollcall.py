@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 import httpx
 
 from nexus_operator.kube import ApiError, Kube
+from nexus_operator.plan import Key
 from nexus_operator.preflight import list_uids
 from nexus_operator.registry import PLURALS, Registry
-from nexus_operator.writer import Key
 
 log = logging.getLogger(__name__)
 

@@ -12,19 +12,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import msgspec
 
 from nexus_api import ObjectMeta
-from nexus_api.wire import Wire
 from nexus_operator.events import event, post
 from nexus_operator.kube import ApiError, Kube
 from nexus_operator.metrics import Metrics
-from nexus_operator.notes import Note
+from nexus_operator.plan import Key, Plan, Planner
 from nexus_operator.problems import right_missing
 from nexus_operator.registry import KIND_OF
 
@@ -38,37 +36,6 @@ GONE = 404
 FORBIDDEN = 403
 CONFLICT = 409
 INVALID = (400, 422)
-
-
-class Key(NamedTuple):
-    """An object: plural of its kind, and UID."""
-
-    plural: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A write to be: the object's metadata as last seen, the status, and what follows from it.
-
-    `accepted` gets the stored object and returns the Events to create.
-    """
-
-    metadata: ObjectMeta
-    status: Wire
-    accepted: Callable[[Mapping[str, Any]], list[Note]]
-
-
-class Planner(Protocol):
-    """Knows what should be written now."""
-
-    def plan(self, key: Key) -> Plan | None:
-        """The write that is due, None if there is none."""
-        ...
-
-    def reread(self, key: Key, stored: Mapping[str, Any] | None) -> None:
-        """Takes in an object read again after a conflict; None: it is gone."""
-        ...
 
 
 class Writer:

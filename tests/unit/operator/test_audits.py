@@ -10,9 +10,9 @@ import pytest
 from nexus_api import LLMBackend, QualityPolicy, QualityPolicyStatus
 from nexus_api.meta import QUALITY_POLICY_PLURAL
 from nexus_operator.engine import FleetEngine
+from nexus_operator.plan import Key
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.registry import Registry
-from nexus_operator.writer import Key
 from nexus_quality.engine import BackendFacts
 from nexus_quality.firing import Firing
 from nexus_quality.policy import DEFAULT_POLICY

@@ -12,9 +12,9 @@ from nexus_api.quantities import parse_time
 from nexus_operator.budget_desk import BudgetDesk
 from nexus_operator.engine import FleetEngine
 from nexus_operator.metrics import Metrics
+from nexus_operator.plan import Key, Plan
 from nexus_operator.policy_plans import PolicyPlans
 from nexus_operator.registry import Registry
-from nexus_operator.writer import Key, Plan
 from nexus_quality.report import Report
 from nexus_quality.spend import Spend, slot_at
 

@@ -11,8 +11,8 @@ from nexus_api import LLMBackend
 from nexus_operator.engine import FleetEngine
 from nexus_operator.evaluator import Evaluator
 from nexus_operator.metrics import Metrics
+from nexus_operator.plan import Key
 from nexus_operator.registry import Registry
-from nexus_operator.writer import Key
 from nexus_quality.engine import BackendFacts
 from nexus_quality.policy import DEFAULT_POLICY
 

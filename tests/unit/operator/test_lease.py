@@ -12,9 +12,10 @@ import pytest
 
 from nexus_api import LLMBackend
 from nexus_operator import leader as module
+from nexus_operator.candidate import slot
 from nexus_operator.credentials import Credentials
 from nexus_operator.kube import Kube
-from nexus_operator.leader import Leader, slot
+from nexus_operator.leader import Leader
 from nexus_operator.lease import (
     LEASE_SECONDS,
     RENEW_DEADLINE_SECONDS,
@@ -32,7 +33,8 @@ from nexus_operator.lease import (
 )
 from nexus_operator.metrics import Metrics
 from nexus_operator.notes import Note
-from nexus_operator.writer import Key, Plan, Writer
+from nexus_operator.plan import Key, Plan
+from nexus_operator.writer import Writer
 
 Stored = dict[str, Any]
 ME, OTHER = "me", "other"

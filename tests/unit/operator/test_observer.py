@@ -13,8 +13,8 @@ from nexus_api.fingerprint import verdict_fingerprint
 from nexus_api.meta import BACKEND_PLURAL, QUALITY_POLICY_PLURAL
 from nexus_operator.context import Context
 from nexus_operator.credentials import Credentials
+from nexus_operator.plan import Key
 from nexus_operator.settings import Settings
-from nexus_operator.writer import Key
 
 Stored = dict[str, Any]
 META = {

@@ -15,8 +15,8 @@ from nexus_devtools.desk import BAD, GOOD, UID, Desk
 from nexus_operator.events import event
 from nexus_operator.notes import Note
 from nexus_operator.own_words import RECOVERED
+from nexus_operator.plan import Key
 from nexus_operator.retold import TOLD_SECONDS, retold
-from nexus_operator.writer import Key
 from nexus_quality.report import Pulse
 
 Build = Callable[..., LLMBackend]

@@ -23,13 +23,9 @@ from nexus_api import (
 )
 from nexus_api.quantities import format_time, parse_time
 from nexus_devtools.schemas import assert_valid_backend_status
-from nexus_operator.prober import Findings
-from nexus_operator.status import (
-    Knowledge,
-    build_status,
-    keep_what_was_published,
-    steady,
-)
+from nexus_operator.findings import Findings
+from nexus_operator.knowledge import Knowledge
+from nexus_operator.status import build_status, keep_what_was_published, steady
 from nexus_quality import words
 from nexus_quality.assessment import WithinPolicy
 from nexus_quality.firing import Firing

@@ -20,7 +20,8 @@ from nexus_operator.credentials import Credentials
 from nexus_operator.kube import Kube
 from nexus_operator.metrics import Metrics
 from nexus_operator.notes import Note
-from nexus_operator.writer import Key, Plan, Writer
+from nexus_operator.plan import Key, Plan
+from nexus_operator.writer import Writer
 
 KEY = Key(BACKEND_PLURAL, "uid-a")
 PATH = "/apis/nexus.dev/v1alpha1/namespaces/shop/llmbackends/a"
