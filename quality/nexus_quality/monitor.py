@@ -20,7 +20,7 @@ from nexus_quality.peers import Saw, Sight
 from nexus_quality.policy import Policy
 from nexus_quality.pulses import pulses_of
 from nexus_quality.recorder import Recorder, Slot, cells_of
-from nexus_quality.report import Answer, Report
+from nexus_quality.report import Answer, Pulse, Report
 from nexus_quality.shared import SharedVerdict
 from nexus_quality.spend import Spending
 from nexus_quality.subject import Subject
@@ -250,20 +250,14 @@ class Monitor:
         `acknowledged` or `unanswered`.
         """
         self._due = float("inf")
-        taken = self.recorder.take_changed()
-        pulses = [
-            pulse
-            for backend in self._backends.values()
-            for pulse in pulses_of(backend, self.recorder)
-        ]
+        taken, pulses = self.recorder.take_changed(), self._pulses()
         ended, self._pulsed = self._pulsed and not pulses, bool(pulses)
         telling, complete = self._telling, full or final
         whole = (full and telling.due(now)) or (final and not telling.claim)
         spend, spend_slot = self.spending.report(now, everything=whole and telling.unknown)
         if not (taken or pulses or complete or ended or spend):
             return None
-        self._sent = now
-        self._sending = taken
+        self._sent, self._sending = now, taken
         return Report(
             incarnation=self.incarnation,
             now_ms=int(self.recorder.elapsed(now) * 1000),
@@ -276,6 +270,11 @@ class Monitor:
             spend=spend,
             spend_slot=spend_slot,
         )
+
+    def _pulses(self) -> list[Pulse]:
+        """How all backends stand now, as far as there is something to tell."""
+        backends = self._backends.values()
+        return [pulse for one in backends for pulse in pulses_of(one, self.recorder)]
 
     def acknowledged(self, report: Report, answer: Answer, now: float) -> bool:
         """`report` was answered. True: the operator is new to us, send a full report soon.

@@ -13,15 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nexus_api.backend import ExclusionRule, SubjectState
-from nexus_api.quantities import BASIS_POINTS
 from nexus_quality import words
 from nexus_quality.backoff import exclusion_seconds, faded
 from nexus_quality.firing import Firing, about, would_fire
+from nexus_quality.probing import failed_at, failure_counts, probation_share, wanted_share
 from nexus_quality.verdict import Facts, Verdict
-
-PROBES_PER_SECOND = 1.0
-UNANSWERED_PROBES = 5
-UNDECIDED_PROBES = 5
 
 Guard = Callable[[Verdict, Facts], bool]
 Action = Callable[[Verdict, Facts], Verdict]
@@ -45,13 +41,6 @@ class Step:
     row: str
     verdict: Verdict
     moves: bool
-
-
-def probation_share(eligible_rate: float) -> int:
-    """The share of eligible requests, in basis points, that makes one probe a second."""
-    if eligible_rate <= PROBES_PER_SECOND:
-        return BASIS_POINTS
-    return max(1, int(BASIS_POINTS * PROBES_PER_SECOND / eligible_rate))
 
 
 def _exclude(verdict: Verdict, facts: Facts, firing: Firing | None) -> Verdict:
@@ -191,10 +180,7 @@ def _return_at_once(verdict: Verdict, facts: Facts) -> Verdict:
 
 
 def _probe_failed(verdict: Verdict, facts: Facts) -> bool:
-    # It sends no more of them (L13): where the others' decide nothing either, its own must count.
-    alone = set(facts.eligible_reporters) <= {verdict.ended_by}
-    alone = alone or facts.probes.undecided >= UNDECIDED_PROBES
-    return any(name != verdict.ended_by or alone for name in facts.probes.failed_by)
+    return failure_counts(verdict, facts)
 
 
 def _exclude_again(verdict: Verdict, facts: Facts) -> Verdict:
@@ -207,8 +193,7 @@ def _exclude_again(verdict: Verdict, facts: Facts) -> Verdict:
         reason=about(facts.model, words.probe_failed(failures=probes.failures, probes=ended)),
         suggested_action=words.wait_or(words.LOOK),
     )
-    by = next((name for name in probes.failed_by if name != verdict.ended_by), probes.failed_by[0])
-    return replace(_exclude(verdict, facts, firing), ended_by=by)
+    return replace(_exclude(verdict, facts, firing), ended_by=failed_at(verdict, facts))
 
 
 def _proven(_: Verdict, facts: Facts) -> bool:
@@ -223,21 +208,12 @@ def _progress(verdict: Verdict, facts: Facts) -> Verdict:
     return replace(verdict, successes=facts.probes.successes)
 
 
-def _wanted_share(verdict: Verdict, facts: Facts) -> tuple[int | None, float]:
-    if facts.probes.unanswered >= UNANSWERED_PROBES:
-        return 0, verdict.eligible_rate
-    before, now = max(verdict.eligible_rate, 1.0), max(facts.eligible_rate, 1.0)
-    if verdict.share_basis_points and before / 2 < now < before * 2:
-        return verdict.share_basis_points, verdict.eligible_rate
-    return probation_share(facts.eligible_rate), facts.eligible_rate
-
-
 def _share_is_off(verdict: Verdict, facts: Facts) -> bool:
-    return _wanted_share(verdict, facts)[0] != verdict.share_basis_points
+    return wanted_share(verdict, facts)[0] != verdict.share_basis_points
 
 
 def _adjust_share(verdict: Verdict, facts: Facts) -> Verdict:
-    share, rate = _wanted_share(verdict, facts)
+    share, rate = wanted_share(verdict, facts)
     return replace(verdict, share_basis_points=share, eligible_rate=rate)
 
 

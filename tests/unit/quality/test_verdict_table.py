@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from nexus_api.backend import ExclusionRule, SubjectState
 from nexus_quality.firing import Firing
 from nexus_quality.policy import DEFAULT_POLICY
+from nexus_quality.probing import probation_share
 from nexus_quality.verdict import Facts, Probes, Verdict
-from nexus_quality.verdict_table import TRANSITIONS, probation_share, step
+from nexus_quality.verdict_table import TRANSITIONS, step
 
 S = SubjectState
 NOW = 10_000.0
