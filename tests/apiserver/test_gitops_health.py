@@ -96,6 +96,10 @@ CASES: dict[str, tuple[str, Stored, str, str, str]] = {
         *("LLMBackend", judged("Active", "True/Active", STALLED)),
         *("Failed", "Degraded", "Failed"),
     ),
+    "suspended and stalled": (
+        *("LLMBackend", judged("Suspended", "False/Suspended", STALLED)),
+        *("Failed", "Suspended", "Current"),
+    ),
     "an older version": (
         *("LLMBackend", judged("Active", "True/Active", seen=0)),
         *("InProgress", "Progressing", "InProgress"),

@@ -7,12 +7,12 @@ local conditions = {}
 for _, condition in ipairs(status.conditions) do
   conditions[condition.type] = condition
 end
+if status.state == "Suspended" then
+  return {status = "Suspended", message = "spec.suspend is set"}
+end
 local stalled = conditions["Stalled"]
 if stalled ~= nil and stalled.status == "True" then
   return {status = "Degraded", message = stalled.reason .. ": " .. (stalled.message or "")}
-end
-if status.state == "Suspended" then
-  return {status = "Suspended", message = "spec.suspend is set"}
 end
 local ready = conditions["Ready"]
 if ready ~= nil and ready.status == "True" then
