@@ -6,6 +6,8 @@ The tests of this file share one world and run in order, as a day in the life of
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -164,14 +166,12 @@ def test_an_operator_killed_and_restarted_has_lost_nothing(world: World) -> None
     _wait_until_reported(world, seen)
 
 
-def test_the_proxies_serve_while_the_api_server_is_away(world: World) -> None:
-    plane = world.product.plane
-    plane.stop_apiserver()
-    try:
+def test_the_proxies_serve_while_the_api_server_is_away(
+    world: World, api_server_away: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with api_server_away():
         assert world.send(20).failures == 0
         assert world.send(10, stream=True).failures == 0
-    finally:
-        plane.start_apiserver()
     delta = backend("delta", world.backends["beta"].url, suspend=True)
     world.apply(delta)
     world.wait_for_state("delta", "Suspended", seconds=60)
