@@ -32,9 +32,21 @@ from nexus_operator.app import COLLECTOR, operate
 from nexus_operator.context import Context
 from nexus_operator.credentials import Credentials
 from nexus_operator.kube import Kube
+from nexus_operator.planner import Planner
 from nexus_operator.settings import Settings
 
 ROUND_REPEATS = 5
+
+
+class Judged:
+    """A planner whose `urgent` is another; compiled, it cannot be given one."""
+
+    def __init__(self, planner: Planner, urgent: Callable[[str], bool]) -> None:
+        self._planner = planner
+        self.urgent = urgent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._planner, name)
 
 
 class Measured:
@@ -99,7 +111,7 @@ class Measured:
             return matters
 
         context.evaluator.touch = touched  # type: ignore[method-assign]
-        context.planner.urgent = judged  # type: ignore[method-assign]
+        context.evaluator._planner = Judged(context.planner, judged)  # type: ignore[assignment]
 
     def recompute(self) -> dict[str, Any]:
         """CPU seconds to look at every backend once, the first time in a bucket and again."""

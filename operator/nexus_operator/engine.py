@@ -27,10 +27,9 @@ class FleetEngine(Engine):
     `doubts`: whether a backend's probes fail, so that successes should be heard of at once.
     """
 
-    doubts: Callable[[str], bool] = staticmethod(lambda uid: False)
-
     def __init__(self, *, epoch: str, started: float, random: Callable[[], float]) -> None:
         super().__init__(epoch=epoch, started=started, random=random)
+        self.doubts: Callable[[str], bool] = lambda uid: False
         self._testimony = Testimony()
 
     def merge(self, reporter: str, report: Report, now: float) -> Merged:

@@ -245,9 +245,9 @@ class Engine:
 
     def expiring(self, now: float) -> Iterator[None]:
         """The same in small steps; reports may come in between."""
-        for step in self._ledger.expiring(now):
+        for _ in self._ledger.expiring(now):
             self._heard = None
-            yield step
+            yield
         self._heard = None
 
     def ends(self) -> dict[str, float]:

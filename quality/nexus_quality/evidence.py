@@ -7,7 +7,7 @@ or that of their model, whichever is later. It holds numbers; `rules` draws the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -215,64 +215,82 @@ def used(series: Series) -> bool:
 def _part(reporter: Reporter, model: str, series: Series, stand: _Stand, view: View) -> Share:
     """What one reporter says of one model."""
     now, (generation, recent_since) = view.now, view.of(model)
-    ten = series.tens
-    hour = list(series.minutes.parts(generation))
-    short = list(ten.last_parts(view.short_window_seconds, now, generation))
-    short = short if view.short_window_seconds else []
-    recent: list[Counts] = []
-    if recent_since is not None:
-        recent = list(ten.last_parts(now - recent_since, now, generation))
-    return Share(
+    ten, short = series.tens, view.short_window_seconds
+    share = Share(
         reporter=reporter.name,
         complete=reporter.complete,
-        requests=sum(c.requests for c in hour),
-        errors=sum(c.errors for c in hour),
-        connect_errors=sum(c.connect_errors for c in hour),
-        short_requests=sum(c.requests for c in short),
-        short_errors=sum(c.errors for c in short),
-        short_connect_errors=sum(c.connect_errors for c in short),
         in_flight=stand.in_flight,
-        usual=sum(c.requests for c in ten.parts()) / ten.covered(now),
+        usual=_requests(ten.parts()) / ten.covered(now),
         rows=stand.rows(),
         open=stand.open,
-        eligible=sum(c.eligible for c in ten.last_parts(ELIGIBLE_SECONDS, now)) / ELIGIBLE_SECONDS,
+        eligible=_eligible(ten.last_parts(ELIGIBLE_SECONDS, now)) / ELIGIBLE_SECONDS,
         probing=stand.probing,
-        probe_successes=sum(c.probe_successes for c in hour),
-        probe_failures=sum(c.probe_failures for c in hour),
-        probe_neutrals=sum(c.probe_neutrals for c in hour),
-        recent_requests=sum(c.requests for c in recent),
-        recent_errors=sum(c.errors for c in recent),
     )
+    for hour in series.minutes.parts(generation):
+        share.requests += hour.requests
+        share.errors += hour.errors
+        share.connect_errors += hour.connect_errors
+        share.probe_successes += hour.probe_successes
+        share.probe_failures += hour.probe_failures
+        share.probe_neutrals += hour.probe_neutrals
+    for lately in ten.last_parts(short, now, generation) if short else ():
+        share.short_requests += lately.requests
+        share.short_errors += lately.errors
+        share.short_connect_errors += lately.connect_errors
+    if recent_since is not None:
+        for recent in ten.last_parts(now - recent_since, now, generation):
+            share.recent_requests += recent.requests
+            share.recent_errors += recent.errors
+    return share
+
+
+def _requests(parts: Iterable[Counts]) -> int:
+    found = 0
+    for part in parts:
+        found += part.requests
+    return found
+
+
+def _eligible(parts: Iterable[Counts]) -> int:
+    found = 0
+    for part in parts:
+        found += part.eligible
+    return found
 
 
 def _together(parts: Mapping[str, Share], own: _Stand, *, whole: bool) -> Share:
     """A reporter's parts as one; `own`: how it stands with the backend as a whole."""
-    shares = list(parts.values())
-    in_flight = sum(p.in_flight for p in shares)
-    return Share(
-        reporter=shares[0].reporter,
-        complete=shares[0].complete,
-        requests=sum(p.requests for p in shares),
-        errors=sum(p.errors for p in shares),
-        connect_errors=sum(p.connect_errors for p in shares),
-        short_requests=sum(p.short_requests for p in shares),
-        short_errors=sum(p.short_errors for p in shares),
-        short_connect_errors=sum(p.short_connect_errors for p in shares),
-        in_flight=max(in_flight, own.in_flight) if whole else in_flight,
-        usual=sum(p.usual for p in shares),
-        rows=tuple(row for p in shares for row in p.rows),
+    first = next(iter(parts.values()))
+    share = Share(
+        reporter=first.reporter,
+        complete=first.complete,
         unreached_rows=own.rows(),
         unreached_open=own.open,
-        # Kept from the backend as a whole, or from every model of it that is in use.
-        open=own.open or all(p.open for p in shares),
-        eligible=sum(p.eligible for p in shares),
         probing=own.probing,
-        probe_successes=sum(p.probe_successes for p in shares),
-        probe_failures=sum(p.probe_failures for p in shares),
-        probe_neutrals=sum(p.probe_neutrals for p in shares),
-        recent_requests=sum(p.recent_requests for p in shares),
-        recent_errors=sum(p.recent_errors for p in shares),
     )
+    shut = True
+    for part in parts.values():
+        share.requests += part.requests
+        share.errors += part.errors
+        share.connect_errors += part.connect_errors
+        share.short_requests += part.short_requests
+        share.short_errors += part.short_errors
+        share.short_connect_errors += part.short_connect_errors
+        share.in_flight += part.in_flight
+        share.usual += part.usual
+        share.rows += part.rows
+        share.eligible += part.eligible
+        share.probe_successes += part.probe_successes
+        share.probe_failures += part.probe_failures
+        share.probe_neutrals += part.probe_neutrals
+        share.recent_requests += part.recent_requests
+        share.recent_errors += part.recent_errors
+        shut = shut and part.open
+    if whole:
+        share.in_flight = max(share.in_flight, own.in_flight)
+    # Kept from the backend as a whole, or from every model of it that is in use.
+    share.open = own.open or shut
+    return share
 
 
 @dataclass(slots=True)

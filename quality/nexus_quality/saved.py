@@ -29,11 +29,11 @@ class InvalidRow(ValueError):
 
 
 class ReporterRow(NamedTuple):
-    """A reporter. `heard`: when it last was, epoch seconds; `gone`: it has said goodbye."""
+    """A reporter. `heard`: when it last was, epoch seconds; `gone`: 1 if it has said goodbye."""
 
     name: str
     heard: float
-    gone: bool
+    gone: int
 
 
 class LifeRow(NamedTuple):

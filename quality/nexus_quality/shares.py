@@ -1,7 +1,8 @@
 """What one reporter says of a subject, and what several of them say together.
 
 Promises exact sums. Where the numbers are from is `evidence`'s to know, what follows from them
-`rules`'.
+`rules`'. Nobody changes them once they are made: they are not frozen because many are made, and
+that of a frozen one takes thrice as long.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 Rows = tuple[tuple[float, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, init=False)
 class Share:
     """One reporter's part. `usual` is its attempts a second, of any generation.
 
@@ -44,6 +45,53 @@ class Share:
     recent_requests: int = 0
     recent_errors: int = 0
 
+    def __init__(
+        self,
+        *,
+        reporter: str,
+        complete: bool = True,
+        requests: int = 0,
+        errors: int = 0,
+        connect_errors: int = 0,
+        short_requests: int = 0,
+        short_errors: int = 0,
+        short_connect_errors: int = 0,
+        in_flight: int = 0,
+        usual: float = 0.0,
+        rows: Rows = (),
+        unreached_rows: Rows = (),
+        unreached_open: bool = False,
+        open: bool = False,
+        eligible: float = 0.0,
+        probing: int = 0,
+        probe_successes: int = 0,
+        probe_failures: int = 0,
+        probe_neutrals: int = 0,
+        recent_requests: int = 0,
+        recent_errors: int = 0,
+    ) -> None:
+        self.reporter = reporter
+        self.complete = complete
+        self.requests = requests
+        self.errors = errors
+        self.connect_errors = connect_errors
+        self.short_requests = short_requests
+        self.short_errors = short_errors
+        self.short_connect_errors = short_connect_errors
+        self.in_flight = in_flight
+        self.usual = usual
+        self.rows = rows
+        self.unreached_rows = unreached_rows
+        self.unreached_open = unreached_open
+        self.open = open
+        self.eligible = eligible
+        self.probing = probing
+        self.probe_successes = probe_successes
+        self.probe_failures = probe_failures
+        self.probe_neutrals = probe_neutrals
+        self.recent_requests = recent_requests
+        self.recent_errors = recent_errors
+
     @property
     def row(self) -> int:
         """The failures in a row, of all its models."""
@@ -60,7 +108,7 @@ class Share:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, kw_only=True, init=False)
 class Sums:
     """The shares of some reporters added up. `rows`: (begin, length), the latest first."""
 
@@ -72,6 +120,27 @@ class Sums:
     usual: float
     open_usual: float
     rows: Rows
+
+    def __init__(
+        self,
+        *,
+        requests: int,
+        errors: int,
+        short_requests: int,
+        short_errors: int,
+        in_flight: int,
+        usual: float,
+        open_usual: float,
+        rows: Rows,
+    ) -> None:
+        self.requests = requests
+        self.errors = errors
+        self.short_requests = short_requests
+        self.short_errors = short_errors
+        self.in_flight = in_flight
+        self.usual = usual
+        self.open_usual = open_usual
+        self.rows = rows
 
     @classmethod
     def of(cls, parts: Sequence[Share]) -> Sums:

@@ -153,7 +153,7 @@ def _most(heard: Sequence[Voice], claims: Sequence[Voice]) -> bool:
     """At least half of the usual attempts, or of the reporters where there are none."""
     if not claims:
         return False
-    traffic = sum(v.usual for v in heard)
+    traffic = sum((v.usual for v in heard), 0.0)
     if traffic > 0.0:
-        return 2 * sum(v.usual for v in claims) >= traffic
+        return 2.0 * sum((v.usual for v in claims), 0.0) >= traffic
     return 2 * len(claims) >= len(heard)

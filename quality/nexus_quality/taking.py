@@ -50,19 +50,33 @@ class Taken:
     touched: frozenset[str]
 
 
-@dataclass(slots=True, kw_only=True)
 class Visit:
-    """One report being taken: whose it is, and what it is held against."""
+    """One report being taken: whose it is, and what it is held against.
 
-    ledger: Ledger
-    reporter: Reporter
-    life: Incarnation
-    incarnation: str
-    now: float
-    known: Container[str]
-    look: Callable[[str], Known]
-    room: Room
-    changes: Changes | None
+    No dataclass: compiled, that would look for the type `Ledger` before it is made.
+    """
+
+    __slots__ = (
+        *("changes", "incarnation", "known", "ledger", "life", "look", "now", "reporter", "room"),
+    )
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        reporter: Reporter,
+        life: Incarnation,
+        incarnation: str,
+        now: float,
+        known: Container[str],
+        look: Callable[[str], Known],
+        room: Room,
+        changes: Changes | None,
+    ) -> None:
+        self.ledger, self.reporter, self.life = ledger, reporter, life
+        self.incarnation, self.now = incarnation, now
+        self.known, self.look = known, look
+        self.room, self.changes = room, changes
 
     def cells(self, report: Report) -> tuple[list[Growth], dict[Refusal, None]]:
         """Merge the report's cells."""
