@@ -1,8 +1,9 @@
-"""Debian's Prometheus for tests, and `python -m nexus_devtools.prometheus`: the rules as a file.
+"""A Prometheus for tests, and `python -m nexus_devtools.prometheus`: the rules as a file.
 
-Promises a server on loopback with the documented configuration, changed only in what is said at the
-call, its answers as they are, and that an error of a query is an error here. It dies with its
-parent. It is NOT for use in a cluster: `docs/examples/prometheus` is.
+It is Debian's, unless the call names another. Promises a server on loopback with the documented
+configuration, changed only in what is said at the call, its answers as they are, and that an error
+of a query is an error here. It dies with its parent. It is NOT for use in a cluster:
+`docs/examples/prometheus` is.
 """
 
 from __future__ import annotations
@@ -80,16 +81,18 @@ def found(config: Config, job: str, *addresses: tuple[str, Mapping[str, str]]) -
 class Prometheus:
     """A server that is ready when it is made; `stop` ends it."""
 
-    def __init__(self, folder: Path, config: Config, rules: Mapping[str, Any]) -> None:
-        program = shutil.which("prometheus")
-        if program is None:
+    def __init__(
+        self, folder: Path, config: Config, rules: Mapping[str, Any], *, program: Path | None = None
+    ) -> None:
+        chosen = program or shutil.which("prometheus")
+        if chosen is None:
             raise ChildError("prometheus is not installed: apt install prometheus")
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
         (folder / RULE_FILE.name).write_text(yaml.safe_dump({**rules}))
         address = free_address()
         self._child = Child(
             [
-                program,
+                str(chosen),
                 f"--config.file={folder / 'prometheus.yaml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={address}",

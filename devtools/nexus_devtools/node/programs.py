@@ -1,8 +1,8 @@
 """The programs of a node that are built from Go modules, once per version of a module.
 
-Kubernetes' own components in one binary, containerd, CoreDNS, and the process that holds a pod's
-namespaces. What Debian packages serve as they are (runc, CNI plugins, iptables, buildah) is asked
-of the machine: `missing` says what is not there.
+Kubernetes' own components in one binary, containerd, CoreDNS, the process that holds a pod's
+namespaces, and for tests a Prometheus that finds pods. What Debian packages serve as they are
+(runc, CNI plugins, iptables, buildah) is asked of the machine: `missing` says what is not there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nexus_devtools.controlplane.build import linker_flags
@@ -41,12 +41,15 @@ NEEDED_BY_TESTS = {"promtool": "prometheus"}
 
 @dataclass(frozen=True, slots=True)
 class GoProgram:
-    """What is built from one module; `links` are further names of its only program."""
+    """What is built from one module; `links` are further names of its only program; `tags`, with
+    commas, choose what is built into it.
+    """
 
     module: str
     packages: tuple[str, ...]
     programs: tuple[str, ...]
     links: tuple[str, ...] = ()
+    tags: str = field(default="", repr=False)
 
 
 KUBERNETES = GoProgram(
@@ -62,6 +65,13 @@ CONTAINERD = GoProgram(
 )
 COREDNS = GoProgram("coredns", (".",), ("coredns",))
 PAUSE = GoProgram("pause", (".",), ("pause",))
+# Debian's has no Kubernetes in it, and this one nothing else to discover by.
+PROMETHEUS = GoProgram(
+    "prometheus",
+    ("github.com/prometheus/prometheus/cmd/prometheus",),
+    ("prometheus",),
+    tags="remove_all_sd,enable_kubernetes_sd",
+)
 ALL = (CONTAINERD, COREDNS, PAUSE, KUBERNETES)
 
 
@@ -95,6 +105,7 @@ def built(program: GoProgram) -> Path:
 
 def _key(program: GoProgram) -> str:
     digest = hashlib.sha256(f"{linker_flags()}\0{platform.machine()}\0{program}".encode())
+    digest.update(program.tags.encode())
     for file in sorted((GO_MODULES / program.module).iterdir()):
         digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
@@ -105,7 +116,8 @@ def _build(program: GoProgram, folder: Path) -> None:
     fresh.mkdir()
     output = f"{fresh}/{program.programs[0]}" if program.packages == (".",) else f"{fresh}/"
     command = [str(find_go(cache_root())), "build", "-trimpath", "-mod=readonly"]
-    command += ["-buildvcs=false", "-ldflags", linker_flags(), "-o", output, *program.packages]
+    command += ["-buildvcs=false", "-tags", program.tags, "-ldflags", linker_flags()]
+    command += ["-o", output, *program.packages]
     try:
         with Progress(f"building {program.module} (once, some minutes)", announce=True):
             done = subprocess.run(
