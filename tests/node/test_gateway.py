@@ -21,8 +21,7 @@ def install(shop: Any) -> None:
         for subject in document.get("subjects", ()):
             subject["namespace"] = shop.namespace
         if document["kind"] == "Deployment":
-            # Two nodes at most and little memory: what is tested is the roll-out.
-            document["spec"]["replicas"] = 2
+            # The namespace goes soon after the test, whatever is still under way.
             document["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 60
     shop.apply(*documents)
     shop.run("rollout", "status", "deployment/nexus-gateway", "--timeout=120s")
@@ -39,9 +38,9 @@ def test_a_rolling_restart_under_load_fails_no_request(shop: Any) -> None:
     shop.ready("client")
     warm, _ = shop.shopping("client", seconds=2).done()
     assert warm == {"200": 20}
-    shopping = shop.shopping("client", seconds=60)
+    shopping = shop.shopping("client", seconds=40)
     shop.run("rollout", "restart", "deployment/nexus-gateway")
     shop.run("rollout", "status", "deployment/nexus-gateway", "--timeout=120s")
     statuses, backends = shopping.done()
-    assert statuses == {"200": 600}
+    assert statuses == {"200": 400}
     assert set(backends) == {"sim-a", "sim-b"}
