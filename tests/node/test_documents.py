@@ -12,6 +12,7 @@ import pytest
 from nexus_devtools.documents import Player, Shell
 from nexus_devtools.documents.table import NODE, WORLDS, blocks_of, in_world
 from nexus_devtools.documents.worlds import checkout, environment
+from nexus_devtools.e2e import eventually
 from nexus_devtools.node.cluster import Cluster
 from nexus_devtools.product import REPOSITORY, free_address
 
@@ -47,11 +48,23 @@ def test_every_command_of_the_page_does_what_the_page_wants(
 def test_the_product_is_upgraded_and_removed_as_its_page_says(
     player: Player, cluster: Cluster
 ) -> None:
-    blocks = blocks_of(REPOSITORY, LEAVES)
     try:
         assert player.play(in_world(REPOSITORY, LEAVES, NODE)) > 0
         left = cluster.kubectl.run("get", "crds", "-o", "name", check=True).stdout
         assert "nexus.dev" not in left
         assert cluster.kubectl.run("get", "namespace", "nexus-system").returncode != 0
     finally:
-        player.play(blocks[:1])  # for the tests that come after
+        install_again(player, cluster)
+
+
+def install_again(player: Player, cluster: Cluster) -> None:
+    """As the page says: an API server that has seen the policies go has to be started anew."""
+    player.play(blocks_of(REPOSITORY, LEAVES)[:1])
+    cluster.restart_api_server()
+    asked = ("run", "asked", "--image=any", "--labels=nexus.dev/inject=true", "--dry-run=server")
+
+    def injected() -> str:
+        answer = cluster.kubectl.run(*asked, "-o", "jsonpath={.spec.initContainers[0].name}")
+        return answer.stdout or answer.stderr
+
+    eventually(injected, lambda said: said == "nexus-proxy", what="a sidecar is injected again")

@@ -12,7 +12,11 @@ import urllib.request
 
 URL = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
 BODY = json.dumps(
-    {"model": "tour-model", "messages": [{"role": "user", "content": "Hello"}]}
+    {
+        "model": "tour-model",
+        "stream": True,
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
 ).encode()
 
 

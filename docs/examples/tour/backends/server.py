@@ -1,4 +1,4 @@
-"""A simulated backend: it answers like an OpenAI API server, and knows nothing.
+"""A simulated backend: it answers like an OpenAI API server, always the same few words.
 
 With the variable FAIL every request for an answer is a 500, while /health and the list of models
 stay well: the outage that no health check sees. NOT for anything but the tour.
@@ -6,23 +6,12 @@ stay well: the outage that no health check sees. NOT for anything but the tour.
 
 import json
 import os
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MODEL = "tour-model"
-ANSWER = {
-    "id": "chatcmpl-tour",
-    "object": "chat.completion",
-    "created": 0,
-    "model": MODEL,
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "I only pretend to be a model."},
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 8, "completion_tokens": 8, "total_tokens": 16},
-}
+WORDS = ("I ", "only ", "pretend ", "to ", "be ", "a ", "model.")
+SECONDS_A_WORD = 0.02
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,7 +27,32 @@ class Handler(BaseHTTPRequestHandler):
         if os.environ.get("FAIL"):
             self._answer(500, {"error": {"message": "FAIL is set", "type": "server_error"}})
         else:
-            self._answer(200, ANSWER)
+            self._stream()
+
+    def _stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for word in WORDS:
+            time.sleep(SECONDS_A_WORD)
+            self._event({"delta": {"content": word}, "finish_reason": None})
+        self._event({"delta": {}, "finish_reason": "stop"})
+        self._chunk(b"data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, choice: dict[str, object]) -> None:
+        event = {
+            "id": "chatcmpl-tour",
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": MODEL,
+            "choices": [{"index": 0, **choice}],
+        }
+        self._chunk(f"data: {json.dumps(event)}\n\n".encode())
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _answer(self, status: int, content: object) -> None:
         body = json.dumps(content).encode()
