@@ -39,7 +39,7 @@ demo: $(DEMO_STAMP) ## the main job, live: a real API server, a real model, two 
 	@$(BIN)/python -m nexus_devtools.demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real API server, end to end
+test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real API server, end to end, on a node (root on Linux)
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q tests/unit
 	@echo "==> a sample of them against the compiled build (all: make test-compiled)"
@@ -52,6 +52,8 @@ test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real 
 	@$(BIN)/pytest -q tests/browser
 	@echo "==> tests on a real API server, and end to end"
 	@$(BIN)/pytest -q tests/apiserver tests/e2e
+	@echo "==> real pods on the project's own node"
+	@if $(BIN)/python -m nexus_devtools.node possible; then $(MAKE) --no-print-directory test-node; fi
 	@echo "==> every command of README and docs"
 	@$(BIN)/pytest -q tests/docs
 
@@ -89,11 +91,11 @@ docs: $(DEV_STAMP) ## draw the state machines' tables into docs/state-machines.m
 	@$(BIN)/python -m nexus_devtools.machines
 
 .PHONY: cluster-up
-cluster-up: $(DEV_STAMP) ## start a Kubernetes control plane without root (CLUSTER=node: real pods, needs root on Debian; CLUSTER=kind: needs Docker)
+cluster-up: $(DEV_STAMP) ## start a cluster to play with: kind, else real pods as root on Linux, else a control plane (CLUSTER=kind|node|controlplane, NODES=2)
 	@$(BIN)/python -m nexus_devtools.cluster up $(CLUSTER)
 
 .PHONY: cluster-down
-cluster-down: $(DEV_STAMP) ## stop it; nothing stays behind
+cluster-down: $(DEV_STAMP) ## stop whatever of them is up; nothing stays behind
 	@$(BIN)/python -m nexus_devtools.cluster down $(CLUSTER)
 
 .PHONY: images
@@ -101,7 +103,7 @@ images: $(DEV_STAMP) ## both container images from the Containerfile, as archive
 	@$(BIN)/python -m nexus_devtools.node images
 
 .PHONY: test-node
-test-node: $(DEV_STAMP) ## real pods on the project's own node, and Prometheus' own tools (root on Debian; minutes to build, once)
+test-node: $(DEMO_STAMP) ## real pods on the project's own node, and Prometheus' own tools (root on Debian; minutes to build, once)
 	@$(BIN)/python -m nexus_devtools.node packages
 	@$(BIN)/pytest -q tests/node
 

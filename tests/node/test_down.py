@@ -7,22 +7,22 @@ import sys
 
 import pytest
 
-from nexus_devtools.node.cluster import remains
+from nexus_devtools.node.cluster import Cluster, remains
 from nexus_devtools.node.inventory import inventory
 from nexus_devtools.node.layout import MOST_CLUSTERS, VARIABLE
 
 
 def cluster_tool(verb: str) -> list[str]:
     command = (sys.executable, "-m", "nexus_devtools.cluster", verb, "node")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
 def test_a_cluster_comes_up_twice_said_and_goes_without_a_trace(
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Beside the cluster of the other tests, and after what they have built.
+    # Beside the cluster of the other tests, from what was built for it.
     monkeypatch.setenv(VARIABLE, str(MOST_CLUSTERS - 1))
     before = inventory()
     try:

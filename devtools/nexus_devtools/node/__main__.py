@@ -1,4 +1,4 @@
-"""`python -m nexus_devtools.node up [--nodes N] | down | images | packages | remains`."""
+"""`python -m nexus_devtools.node up [--nodes N] | down | images | packages | remains | possible`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 from nexus_devtools.controlplane.errors import ControlPlaneError
 from nexus_devtools.node import images
+from nexus_devtools.node.able import obstacle
 from nexus_devtools.node.cluster import Cluster, remains, running_nodes
 from nexus_devtools.node.commands import run
 from nexus_devtools.node.errors import NodeError
@@ -64,6 +65,14 @@ def _packages(nodes: int) -> int:
     return 0
 
 
+def _possible(nodes: int) -> int:
+    """Say why there can be no node here, in one line; 0 if there can."""
+    found = obstacle()
+    if found:
+        print(f"the tests on a node are left out: {found}")
+    return 1 if found else 0
+
+
 def _remains(nodes: int) -> int:
     left = remains()
     print("\n".join(left) or "nothing")
@@ -76,6 +85,7 @@ _VERBS = {
     "images": _images,
     "packages": _packages,
     "remains": _remains,
+    "possible": _possible,
 }
 
 if __name__ == "__main__":

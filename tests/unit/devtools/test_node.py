@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from nexus_devtools.node import components, configs, mounts, pods
+from nexus_devtools.node import able, cgroups, components, configs, mounts, pods
 from nexus_devtools.node.components import Programs
-from nexus_devtools.node.layout import CGROUPS, places, state_folder
+from nexus_devtools.node.errors import NodeError
+from nexus_devtools.node.layout import CGROUPS, VARIABLE, NodePlace, places, site, state_folder
 from nexus_devtools.node.pki import pki
 
 PROGRAMS = Programs(Path("/cp"), Path("/k8s"), Path("/ctd"))
@@ -75,3 +78,41 @@ def test_pods_of_tests_mount_the_checkout_read_only() -> None:
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
     assert "--models=m,n" in container["command"]
     assert service["spec"]["selector"].items() <= made["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize(
+    ("platform", "root", "apt", "why"),
+    [
+        ("darwin", True, True, "a node needs Linux"),
+        ("linux", False, True, "a node needs root"),
+        ("linux", True, False, "there is no apt-get to install runc"),
+        ("linux", True, True, ""),
+    ],
+)
+def test_a_machine_that_can_have_no_node_is_told_why(
+    monkeypatch: pytest.MonkeyPatch, *, platform: str, root: bool, apt: bool, why: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(able, "is_root", lambda: root)
+    monkeypatch.setattr(able, "succeeds", lambda *command: True)
+    monkeypatch.setattr(cgroups, "hierarchies", list)
+    monkeypatch.setattr(able, "missing", lambda for_tests: ["runc"])
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/apt-get" if apt else None)
+    assert able.obstacle() == why
+
+
+def test_clusters_of_different_numbers_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    places_of, folders = [], set()
+    for number in ("", "1", "7"):
+        monkeypatch.setenv(VARIABLE, number)
+        places_of.append(NodePlace(1, site()))
+        folders.add(state_folder())
+    shared = ("name", "bridge", "host_address", "pod_range", "service_range", "dns_address")
+    for attribute in shared:
+        assert len({getattr(place.site, attribute) for place in places_of}) == 3, attribute
+    for attribute in ("netns", "link", "address", "pods", "cgroup"):
+        assert len({getattr(place, attribute) for place in places_of}) == 3, attribute
+    assert len(folders) == 3
+    monkeypatch.setenv(VARIABLE, "eight")
+    with pytest.raises(NodeError, match="give a number from 0 to 7"):
+        site()
