@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 DEV_STAMP := $(VENV)/.dev
 DEMO_STAMP := $(VENV)/.demo
-COMPILED_SAMPLE := $(addprefix tests/unit/,proxy_pricing proxy_http/test_answers.py proxy_http/test_attempts.py proxy_http/test_streams.py)
+COMPILED_SAMPLE := $(addprefix tests/unit/,proxy_pricing proxy_http/test_answers.py proxy_http/test_attempts.py proxy_http/test_streams.py \
+  proxy_workers/test_fleet.py proxy_workers/test_places.py \
+  proxy_workers/test_processes.py::test_a_burst_reaches_all_workers_and_every_number_is_exact)
 OLDER := $(addprefix tests/,apiserver/test_crds.py apiserver/test_manifests.py apiserver/test_rbac.py apiserver/test_operator.py e2e/test_main_job.py)
 SOURCES := crds quality operator proxy devtools tests bench
 
