@@ -25,6 +25,7 @@ import yaml
 from nexus_devtools.backends import Script, SimulatedProcess
 from nexus_devtools.controlplane import ControlPlane
 from nexus_devtools.controlplane.paths import cache_root
+from nexus_devtools.documents.curl import folder_with_curl
 from nexus_devtools.documents.play import Player
 from nexus_devtools.documents.shell import Shell
 from nexus_devtools.e2e import backend, eventually
@@ -87,7 +88,8 @@ class Worlds:
         # What a page does not say stays on this run's ports, too.
         given["NEXUS_LISTEN"] = f"127.0.0.1:{ports[8000]}"
         given["NEXUS_ADMIN_LISTEN"] = f"127.0.0.1:{ports[9090]}"
-        programs = (self.plane.kubectl.parent, Path(sys.executable).parent)
+        own = Path(sys.executable).parent
+        programs = (self.plane.kubectl.parent, own, folder_with_curl(folder))
         shell = stack.enter_context(
             Shell(checkout(folder), environment(folder, *programs, **given))
         )

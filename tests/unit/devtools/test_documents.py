@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from nexus_devtools.documents import Block, Command, Player, Shell, ShellError, blocks_of, pages
+from nexus_devtools.documents import (
+    Block,
+    Command,
+    Player,
+    Shell,
+    ShellError,
+    blocks_of,
+    curl,
+    pages,
+)
 
 PAGE = """# A page
 
@@ -113,3 +124,34 @@ def test_the_head_of_a_table_must_be_the_one_that_is_printed(player: Player) -> 
 def test_the_ports_of_a_page_are_this_runs(player: Player) -> None:
     assert player.adapted("curl http://127.0.0.1:8000/v1") == "curl http://127.0.0.1:18000/v1"
     assert player.adapted("kubectl port-forward x 8000") == "kubectl port-forward x 18000:8000"
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Says what it was sent; 404 to a GET of /none."""
+
+    def do_GET(self) -> None:
+        self.send_response(404 if self.path == "/none" else 200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nobody reads it."""
+
+
+def test_our_curl_stands_in_where_there_is_none(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(repository))
+    programs = curl.folder_with_curl(repository)
+    with HTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with Shell(repository, {"PATH": f"{programs}:/usr/bin:/bin"}) as shell:
+            assert shell.run(f"curl -fsS {url}/ -d '{{\"a\": 1}}'", seconds=30) == (0, '{"a": 1}')
+            assert shell.run(f"curl -fsS {url}/none", seconds=30)[0] == curl.REFUSED
+        server.shutdown()
