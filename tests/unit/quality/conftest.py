@@ -257,6 +257,7 @@ class World:
         self.oracle: dict[str, Counter[str]] = {b.uid: Counter() for b in self.backends.values()}
         self.operators = 0
         self.engine: Engine | None = None
+        self.deaf: tuple[Engine, float] | None = None
         self.start_operator()
         self.proxies = [
             Proxy(self, f"pod-{i}", rps, offset=self.chance.uniform(-EPOCH_START, 1e6))
@@ -294,6 +295,7 @@ class World:
         self.engine = Engine(
             epoch=f"epoch-{self.operators}", started=self.now, random=self.chance.random
         )
+        self.deaf = None
         self._writing: set[str] = set()
         for backend in self.backends.values():
             self.engine.upsert(self.facts(backend), self.policy, self.now)
@@ -301,7 +303,22 @@ class World:
                 self.engine.restore(backend.uid, self.statuses[backend.uid], self.now)
 
     def stop_operator(self) -> None:
-        self.engine = None
+        self.engine = self.deaf = None
+
+    def deafen_operator(self) -> None:
+        """It cannot renew its lease: it takes no reports and writes nothing, but it lives."""
+        if self.engine is not None:
+            self.deaf, self.engine = (self.engine, self.now), None
+
+    def undeafen_operator(self) -> None:
+        """It renewed its lease, and has heard of all edits."""
+        if self.deaf is None:
+            return
+        (self.engine, since), self.deaf = self.deaf, None
+        self._writing.clear()
+        for backend in self.backends.values():
+            self.engine.upsert(self.facts(backend), self.policy, self.now)
+        self.engine.resume(since, self.now)
 
     def facts(self, backend: Backend) -> BackendFacts:
         return BackendFacts(

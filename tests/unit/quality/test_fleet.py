@@ -309,6 +309,23 @@ def test_proxies_without_an_operator_find_their_own_way_back_and_it_agrees(
     assert world.state("a") is SubjectState.ACTIVE
 
 
+def test_an_operator_that_could_take_no_reports_agrees_with_what_its_proxies_found_meanwhile(
+    make_world: Make, failing: Make
+) -> None:
+    world = make_world(proxies=3, rps=20.0)
+    world.backends["a"].behaviour = failing(DOWN_AT, DOWN_AT + 20.0)
+    world.run(DOWN_AT + 5.0)
+    world.deafen_operator()
+    world.run(300.0)
+    assert world.standings("a") == {Standing.ADMITTED: 3}  # L18, L7
+    world.undeafen_operator()
+    for uid in world.by_uid:
+        world.evaluate(uid)  # as the writer does that has waited, before anybody has reported
+    world.run(60.0)
+    assert world.rows("a") == ["S1", "S8"]
+    assert world.rows("b") == world.rows("c") == []
+
+
 def test_proxies_that_lose_the_operator_on_probation_decide_for_themselves(
     make_world: Make, failing: Make
 ) -> None:

@@ -55,6 +55,8 @@ ACTIONS = st.one_of(
     st.tuples(st.just("heal"), st.sampled_from("ab")),
     st.tuples(st.just("operator stops")),
     st.tuples(st.just("operator starts")),
+    st.tuples(st.just("operator is deaf")),
+    st.tuples(st.just("operator hears again")),
     st.tuples(st.just("proxy restarts"), st.integers(0, 2)),
     st.tuples(st.just("policy"), st.sampled_from(POLICIES)),
     st.tuples(st.just("spec"), st.sampled_from("ab")),
@@ -87,6 +89,10 @@ class Story:
             world.stop_operator()
         elif name == "operator starts":
             world.start_operator()
+        elif name == "operator is deaf":
+            world.deafen_operator()
+        elif name == "operator hears again":
+            world.undeafen_operator()
         elif name == "proxy restarts":
             self.restart(world.proxies[details[0]])
         elif name == "policy":
