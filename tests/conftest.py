@@ -7,10 +7,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from nexus_devtools.controlplane.pytest_fixtures import control_plane, crds, namespace
 
 __all__ = ["control_plane", "crds", "namespace"]
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("nexus", settings.default, deadline=None)
+settings.load_profile("nexus")
 
 TESTS = Path(__file__).parent
 MARKED_FOLDERS = {TESTS / name: name for name in ("apiserver", "clients", "e2e", "node")}
