@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from nexus_quality.counts import Counts, total
+from nexus_quality.family import Family
 from nexus_quality.report import Cell
 from nexus_quality.sketch import bin_of
-from nexus_quality.window import Family
 
 
 class Slot:

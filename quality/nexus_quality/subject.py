@@ -14,8 +14,8 @@ from nexus_quality.attempt import FIRST_FAILURE_SECONDS, PACE_SECONDS, Attempt
 from nexus_quality.breaker import Breaker, BreakerState, Event, Facts, Row
 from nexus_quality.breaker_table import apply
 from nexus_quality.counts import Counts
+from nexus_quality.family import Family
 from nexus_quality.peering import Peering
-from nexus_quality.window import Family
 from nexus_quality.words import Words
 
 if TYPE_CHECKING:
