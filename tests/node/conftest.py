@@ -64,6 +64,12 @@ def _install(kubectl: Kubectl) -> None:
 
 
 @pytest.fixture
+def install(cluster: Cluster) -> Callable[[], None]:
+    """Installs the product as it was, for who has taken it away."""
+    return lambda: _install(cluster.kubectl)
+
+
+@pytest.fixture
 def make_shop(cluster: Cluster) -> Iterator[Callable[..., Shop]]:
     """Makes namespaces whose service accounts may read the three kinds; they go with the test."""
     made: list[str] = []

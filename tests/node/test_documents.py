@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from nexus_devtools.documents import Player, Shell
-from nexus_devtools.documents.table import NODE, WORLDS, blocks_of, in_world
+from nexus_devtools.documents.table import NODE, WORLDS, in_world
 from nexus_devtools.documents.worlds import checkout, environment
 from nexus_devtools.e2e import eventually
 from nexus_devtools.node.cluster import Cluster
@@ -46,7 +46,7 @@ def test_every_command_of_the_page_does_what_the_page_wants(
 
 
 def test_the_product_is_upgraded_and_removed_as_its_page_says(
-    player: Player, cluster: Cluster
+    player: Player, cluster: Cluster, install: Callable[[], None]
 ) -> None:
     try:
         assert player.play(in_world(REPOSITORY, LEAVES, NODE)) > 0
@@ -54,12 +54,12 @@ def test_the_product_is_upgraded_and_removed_as_its_page_says(
         assert "nexus.dev" not in left
         assert cluster.kubectl.run("get", "namespace", "nexus-system").returncode != 0
     finally:
-        install_again(player, cluster)
+        install()
+        started_anew(cluster)
 
 
-def install_again(player: Player, cluster: Cluster) -> None:
-    """As the page says: an API server that has seen the policies go has to be started anew."""
-    player.play(blocks_of(REPOSITORY, LEAVES)[:1])
+def started_anew(cluster: Cluster) -> None:
+    """As the page says of an API server that has seen the policies go."""
     cluster.restart_api_server()
     asked = ("run", "asked", "--image=any", "--labels=nexus.dev/inject=true", "--dry-run=server")
 
