@@ -1,4 +1,6 @@
-"""`python -m nexus_devtools.node up [--nodes N] | down | images | packages | remains | possible`."""
+"""`python -m nexus_devtools.node up [--nodes N]`, or `down`, `images`, `packages`, `remains`,
+`possible`.
+"""
 
 from __future__ import annotations
 
