@@ -1,4 +1,4 @@
-"""How GitOps tools read an object of ours, for the tests that ask them.
+"""An API server for one test alone, and how GitOps tools read an object of ours.
 
 `kstatus` is written from the published rules for kinds it has none of its own for: deletion, then
 the generation observed, then the conditions Reconciling, Stalled and Ready. `argo_health` runs the
@@ -7,12 +7,14 @@ Lua that ships, in Lua 5.1 with the base library alone, as Argo CD does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lupa import lua51
+
+from nexus_devtools.controlplane import ControlPlane
 
 ARGOCD = Path(__file__).parents[2] / "docs" / "examples" / "gitops" / "argocd"
 SCRIPTS = {
@@ -58,3 +60,13 @@ def argo_health() -> Reader:
         return str(told.status)
 
     return read
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[ControlPlane]:
+    """A control plane of this test's own, with nothing of ours in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        patch.setenv("NEXUS_TEST_KUBECONFIG", "")
+        with ControlPlane.start("empty") as plane:
+            yield plane

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -169,16 +168,6 @@ def test_a_workload_that_was_patched_gets_in_with_its_sidecar(
     made = yaml.safe_load(crds.run_kubectl(*command, input=yaml.safe_dump(pod), check=True).stdout)
     (sidecar,) = made["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["restartPolicy"]) == ("nexus-proxy", "Always")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane of this test's own, with nothing of ours in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        patch.setenv("NEXUS_TEST_KUBECONFIG", "")
-        with ControlPlane.start("uninstall") as plane:
-            yield plane
 
 
 def everything(plane: ControlPlane) -> set[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,11 @@ import pytest
 import yaml
 
 from nexus_devtools.controlplane import ControlPlane
+from nexus_devtools.documents import blocks_of
+from nexus_devtools.e2e import eventually
 
-MANIFESTS = Path(__file__).parents[2] / "manifests"
+REPOSITORY = Path(__file__).parents[2]
+MANIFESTS = REPOSITORY / "manifests"
 IN_FORCE_SECONDS = 30.0
 POLICIES = {"mutating": "nexus-sidecar", "validating": "nexus-sidecar-checks"}
 CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -275,3 +280,135 @@ def test_older_clusters_get_the_same_sidecar_by_kustomize(cluster: Cluster, tmp_
     assert patched["securityContext"] == injected["securityContext"]
     names = {each["name"] for each in patched["env"]}
     assert names | {"NEXUS_OPERATOR_URL"} == set(environment(injected))
+
+
+def overlay_of(page: str) -> dict[str, Any]:
+    """The overlay in a document that patches the policy."""
+    blocks = [each.text for each in blocks_of(REPOSITORY, page) if each.language == "yaml"]
+    (found,) = (text for text in blocks if "kind: MutatingAdmissionPolicy" in text)
+    return dict(yaml.safe_load(found.replace("../manifests", "manifests")))
+
+
+def overlay_of_flux() -> dict[str, Any]:
+    """What Flux puts around the product's own overlay."""
+    path = REPOSITORY / "docs" / "examples" / "gitops" / "flux" / "nexus.yaml"
+    (spec,) = (
+        each["spec"]
+        for each in yaml.safe_load_all(path.read_text("utf-8"))
+        if "patches" in each["spec"]
+    )
+    return {"resources": [spec["path"]], **{key: spec[key] for key in ("images", "patches")}}
+
+
+def policy_of(plane: ControlPlane, overlay: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The policy that injects, as kustomize renders it."""
+    root = os.path.relpath(REPOSITORY, folder.resolve())
+    places = {
+        key: [f"{root}/{each}" for each in overlay[key]]
+        for key in ("resources", "components")
+        if key in overlay
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({**overlay, **places}))
+    rendered = plane.run_kubectl("kustomize", folder, check=True).stdout
+    (found,) = (
+        each for each in yaml.safe_load_all(rendered) if each["kind"] == "MutatingAdmissionPolicy"
+    )
+    return dict(found)
+
+
+def settings(policy: dict[str, Any]) -> dict[str, str]:
+    """What all sidecars have in common, by name."""
+    variables = policy["spec"]["variables"]
+    literals = itertools.takewhile(lambda each: each["expression"].startswith("'"), variables)
+    return {each["name"]: each["expression"].strip("'") for each in literals}
+
+
+DEFAULT = {"resources": ["manifests/overlays/default"]}
+PROXY = "registry.example.com/nexus-proxy"
+
+
+def test_the_page_names_what_all_sidecars_have_in_common_by_its_place(
+    crds: ControlPlane, tmp_path: Path
+) -> None:
+    page = (REPOSITORY / "docs" / "sidecar-and-gateway.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| `(.+)` \|$", page, re.MULTILINE)
+    shared = settings(policy_of(crds, DEFAULT, tmp_path))
+    assert [(str(n), *each) for n, each in enumerate(shared.items())] == rows
+
+
+@pytest.mark.parametrize(
+    ("overlay", "changed"),
+    [
+        (overlay_of("docs/install.md"), {"image": f"{PROXY}:0.1.0"}),
+        (overlay_of_flux(), {"image": f"{PROXY}:v0.1.0"}),
+        (
+            overlay_of("docs/sidecar-and-gateway.md"),
+            {"image": f"{PROXY}:0.1.0", "memoryLimit": "512Mi"},
+        ),
+    ],
+    ids=["install", "flux", "sidecar"],
+)
+def test_an_overlay_as_documented_changes_what_it_says_and_nothing_else(
+    crds: ControlPlane, tmp_path: Path, overlay: dict[str, Any], changed: dict[str, str]
+) -> None:
+    as_installed = settings(policy_of(crds, DEFAULT, tmp_path))
+    assert settings(policy_of(crds, overlay, tmp_path)) == as_installed | changed
+
+
+def test_what_an_overlay_changes_holds_for_the_pods_made_after_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    plane = cluster.plane
+    as_installed = policy_of(plane, DEFAULT, tmp_path)
+    changed = policy_of(plane, overlay_of("docs/sidecar-and-gateway.md"), tmp_path)
+
+    def proxy() -> tuple[str, str]:
+        (found,) = cluster.create(cluster.pod())["initContainers"]
+        return found["image"], found["resources"]["limits"]["memory"]
+
+    for policy, wanted in (
+        (changed, (f"{PROXY}:0.1.0", "512Mi")),
+        (as_installed, ("nexus-proxy", "256Mi")),
+    ):
+        plane.run_kubectl("apply", "-f", "-", input=yaml.safe_dump(policy), check=True)
+        eventually(proxy, wanted.__eq__, what="the change is in force", seconds=IN_FORCE_SECONDS)
+
+
+@pytest.mark.parametrize("bare", ["registry.example.com/nexus-proxy:0.1.0", "512Mi", "json"])
+def test_a_value_without_quotes_of_its_own_is_refused_at_once(
+    injecting: ControlPlane, tmp_path: Path, bare: str
+) -> None:
+    policy = policy_of(injecting, DEFAULT, tmp_path)
+    policy["spec"]["variables"][0]["expression"] = bare
+    command = ("apply", "--dry-run=server", "-f", "-")
+    refused = injecting.run_kubectl(*command, input=yaml.safe_dump(policy))
+    assert refused.returncode != 0
+    assert "spec.variables[0].expression" in refused.stderr
+
+
+def test_removed_and_installed_again_on_the_same_server_it_injects_again(
+    empty: ControlPlane,
+) -> None:
+    overlay = MANIFESTS / "overlays" / "default"
+    empty.create_namespace("shop")
+    cluster = Cluster(empty, "shop")
+
+    def answer() -> str:
+        done = cluster._run(cluster.pod())
+        return done.stderr or str(sorted(yaml.safe_load(done.stdout)["spec"]))
+
+    def becomes(wanted: bool, what: str) -> None:
+        eventually(
+            answer,
+            lambda said: said.startswith("[") and ("initContainers" in said) is wanted,
+            what=what,
+            seconds=IN_FORCE_SECONDS,
+        )
+
+    for _ in range(2):
+        empty.run_kubectl("apply", "-k", overlay, check=True)
+        becomes(True, "a sidecar is injected")
+        # The namespace controller of a whole cluster does what comes last.
+        empty.run_kubectl("delete", "-k", overlay, "--wait=false", check=True)
+        empty.delete_namespace("nexus-system")
+        becomes(False, "nothing is injected any more")
