@@ -66,12 +66,6 @@ class Cluster:
                 self._start_node(place, programs, archives)
             self._wait_ready()
 
-    def restart_api_server(self) -> None:
-        """End it and start it again: what it holds in memory alone is gone."""
-        _end("kube-apiserver-1")
-        programs = Programs(find_programs(), built(KUBERNETES), built(CONTAINERD))
-        self._start_control_plane(programs)
-
     def import_images(self, archives: dict[str, Path]) -> None:
         """Make images known to every node, replacing those of the same name."""
         folder = built(CONTAINERD)
