@@ -76,7 +76,7 @@ bench: $(DEV_STAMP) ## measure: CPU per request beside nginx, verdict latency, m
 	@$(BIN)/python -m bench
 
 .PHONY: compiled
-compiled: $(DEV_STAMP) ## a wheel with the proxy's hot modules compiled, into dist/compiled (a minute, needs a C compiler)
+compiled: $(DEV_STAMP) ## a wheel with the hot modules of both programs compiled, into dist/compiled (three minutes, needs a C compiler)
 	@$(BIN)/python -m nexus_devtools.compiled
 
 .PHONY: test-compiled
