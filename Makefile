@@ -41,7 +41,7 @@ demo: $(DEMO_STAMP) ## the main job, live: a real API server, a real model, two 
 	@$(BIN)/python -m nexus_devtools.demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real API server, end to end, on a node (root on Linux)
+test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real API server, end to end (real pods: make test-node)
 	@echo "==> unit tests"
 	@$(BIN)/pytest -q tests/unit
 	@echo "==> a sample of them against the compiled build (all: make test-compiled)"
@@ -54,8 +54,6 @@ test: lint $(DEMO_STAMP) ## everything: ruff, mypy, unit tests, tests on a real 
 	@$(BIN)/pytest -q tests/browser
 	@echo "==> tests on a real API server, and end to end"
 	@$(BIN)/pytest -q tests/apiserver tests/e2e
-	@echo "==> real pods on the project's own node"
-	@if $(BIN)/python -m nexus_devtools.node possible; then $(MAKE) --no-print-directory test-node; fi
 	@echo "==> every command of README and docs"
 	@$(BIN)/pytest -q tests/docs
 
